@@ -1,0 +1,1 @@
+"""Models that several rooms share: the text encoder and, later, judges."""

@@ -1,0 +1,1 @@
+"""What every run needs: configuration, seeding, snapshots, the training loop, where weights lie."""

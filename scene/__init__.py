@@ -1,0 +1,1 @@
+"""Domain of smartscene: geometry, layers, layouts, scene graph, vocabulary, corpora. Knows no model."""
