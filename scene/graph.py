@@ -1,0 +1,48 @@
+"""Scene graph: a networkx MultiDiGraph whose nodes are layers and whose edges are typed relations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+
+from scene.layers import LayeredScene
+from scene.relations import box_relations, mask_relations
+
+
+def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
+    """Derives the graph from the masks.
+
+    Returns:
+        Nodes: layer id with `label`, `description`, `box` ([x0, y0, x1, y1] or null), `area_px`, `order` (0 = back).
+        Edges: from an object to what it relates to, key = attribute `relation`, `source` = "masks".
+    """
+    graph = nx.MultiDiGraph()
+    boxes = [layer.box for layer in scene.layers]
+    for order, (layer, box) in enumerate(zip(scene.layers, boxes, strict=True)):
+        graph.add_node(
+            layer.id,
+            label=layer.label,
+            description=layer.description,
+            box=list(box) if box else None,
+            area_px=int(layer.mask.sum()),
+            order=order,
+        )
+    for i, a in enumerate(scene.layers):
+        for j, b in enumerate(scene.layers):
+            box_a, box_b = boxes[i], boxes[j]
+            if i == j or box_a is None or box_b is None:
+                continue
+            for relation in (*box_relations(box_a, box_b), *mask_relations(a.mask, b.mask, i > j)):
+                graph.add_edge(a.id, b.id, key=relation, relation=relation, source="masks")
+    return graph
+
+
+def graph_to_json(graph: nx.MultiDiGraph) -> dict[str, Any]:
+    """Node-link JSON with the edge list under "edges"."""
+    return dict(nx.node_link_data(graph, edges="edges"))
+
+
+def graph_from_json(data: dict[str, Any]) -> nx.MultiDiGraph:
+    """Inverse of `graph_to_json`."""
+    return nx.node_link_graph(data, directed=True, multigraph=True, edges="edges")
