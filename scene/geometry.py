@@ -108,9 +108,7 @@ class Box(NamedTuple):
 
     def intersection(self, other: Box) -> Box:
         """Common part; its area is 0 when the boxes are apart."""
-        return Box(
-            max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
-        )
+        return Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
 
     def iou(self, other: Box) -> float:
         """Intersection over union, 0 to 1; 0 when both are empty."""

@@ -36,9 +36,7 @@ class Layer:
     def __post_init__(self) -> None:
         if self.mask.dtype != np.bool_ or self.mask.ndim != 2:
             raise ValueError(f"layer mask is {self.mask.dtype} {self.mask.shape}; need bool (H, W)")
-        if self.rgba is not None and (
-            self.rgba.dtype != np.uint8 or self.rgba.shape != (*self.mask.shape, 4)
-        ):
+        if self.rgba is not None and (self.rgba.dtype != np.uint8 or self.rgba.shape != (*self.mask.shape, 4)):
             raise ValueError(f"layer rgba is {self.rgba.dtype} {self.rgba.shape}; need uint8 (H, W, 4)")
 
     @property
@@ -90,6 +88,4 @@ class LayeredScene:
     @cached_property
     def layout(self) -> SemanticLayout:
         """`f_layer` of all amodal masks."""
-        return f_layer(
-            [layer.mask for layer in self.layers], [layer.label for layer in self.layers], self.size
-        )
+        return f_layer([layer.mask for layer in self.layers], [layer.label for layer in self.layers], self.size)

@@ -8,9 +8,7 @@ import numpy as np
 
 from scene.geometry import Box
 
-Relation = Literal[
-    "in front of", "on", "left of", "right of", "above", "below", "inside", "overlaps", "next to"
-]
+Relation = Literal["in front of", "on", "left of", "right of", "above", "below", "inside", "overlaps", "next to"]
 
 MIN_OVERLAP_FRAC = 0.02  # of the smaller mask: less is a touch, not an overlap
 INSIDE_FRAC = 0.95
@@ -33,11 +31,7 @@ def box_relations(a: Box, b: Box) -> list[Relation]:
         found.append("above" if ay < by else "below")
     gap = max(a.x0, b.x0) - min(a.x1, b.x1)
     shares_rows = min(a.y1, b.y1) - max(a.y0, b.y0) > 0
-    if (
-        shares_rows
-        and ax != bx
-        and -0.25 * min(a.width, b.width) < gap < NEXT_GAP_FRAC * (a.width + b.width) / 2
-    ):
+    if shares_rows and ax != bx and -0.25 * min(a.width, b.width) < gap < NEXT_GAP_FRAC * (a.width + b.width) / 2:
         found.append("next to")
     return found
 

@@ -55,9 +55,7 @@ def parse_scene(text: str) -> list[Sprite]:
         return []
     count = int(fields[0])
     if len(fields) != 1 + count * FIELDS_PER_SPRITE:
-        raise ValueError(
-            f"{count} sprites announced, {len(fields) - 1} fields found, need {count * FIELDS_PER_SPRITE}"
-        )
+        raise ValueError(f"{count} sprites announced, {len(fields) - 1} fields found, need {count * FIELDS_PER_SPRITE}")
     sprites = []
     for start in range(1, len(fields), FIELDS_PER_SPRITE):
         png, _, _, kind, x, y, z, flip = fields[start : start + FIELDS_PER_SPRITE]
@@ -65,9 +63,7 @@ def parse_scene(text: str) -> list[Sprite]:
         if depth not in (0, 1, 2):
             raise ValueError(f"sprite {png} has depth z = {z}; allowed are 0, 1, 2")
         if float(x) >= 0:
-            sprites.append(
-                Sprite(png.removesuffix(".png"), int(kind), float(x), float(y), depth, flip == "1")
-            )
+            sprites.append(Sprite(png.removesuffix(".png"), int(kind), float(x), float(y), depth, flip == "1"))
 
     def paint_group(sprite: Sprite) -> int:
         return 0 if sprite.png == "s_3s" else 1 if sprite.type_index == 0 else 2
@@ -107,9 +103,7 @@ class _Sprites:
         try:
             image = Image.open(path).convert("RGBA")
         except OSError as error:
-            raise UserError(
-                f"cannot read sprite {path} ({error}); SRC must hold CoDraw's Pngs/ folder"
-            ) from None
+            raise UserError(f"cannot read sprite {path} ({error}); SRC must hold CoDraw's Pngs/ folder") from None
         scale = self._scale * DEPTH_SCALE[z]
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
@@ -148,9 +142,7 @@ def _background(folder: Path, writer: CorpusWriter) -> tuple[LayerRecord, LayerR
     sky[horizon - 2 :] = pixels[horizon - 3]  # two rows blend into the grass when scaled
     grass = pixels[horizon:].copy()
     grass[:2] = pixels[horizon + 2]
-    full = writer.add_asset(
-        np.concatenate([sky, opaque], 2), label="sky", description="blue sky", source="sky"
-    )
+    full = writer.add_asset(np.concatenate([sky, opaque], 2), label="sky", description="blue sky", source="sky")
     ground = writer.add_asset(
         np.concatenate([grass, opaque[horizon:]], 2), label="grass", description="green grass", source="grass"
     )

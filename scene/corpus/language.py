@@ -102,15 +102,11 @@ def _phrase(rng: random.Random, layer: LayerRecord, vocabulary: Vocabulary) -> s
     if rng.random() < 0.5:
         return layer.description
     if vocabulary.kind(layer.label) == "person" and rng.random() < 0.6:
-        return " ".join(
-            [vocabulary.with_article(layer.label), layer.description.split(f" {layer.label} ", 1)[-1]]
-        )
+        return " ".join([vocabulary.with_article(layer.label), layer.description.split(f" {layer.label} ", 1)[-1]])
     return vocabulary.with_article(layer.label, _word(rng, layer.label, vocabulary))
 
 
-def _relational(
-    rng: random.Random, layers: Sequence[LayerRecord], boxes: Sequence[Box], vocabulary: Vocabulary
-) -> str:
+def _relational(rng: random.Random, layers: Sequence[LayerRecord], boxes: Sequence[Box], vocabulary: Vocabulary) -> str:
     """Clauses "A left of B" over objects that occur once, every relation true by geometry."""
     counts = Counter(layer.label for layer in layers)
     single = [i for i, layer in enumerate(layers) if counts[layer.label] == 1]
@@ -128,9 +124,7 @@ def _relational(
         second, relation = rng.choice(near or options)
         movable.remove(second)
         words = rng.choice(_RELATION_WORDS[relation])
-        clauses.append(
-            f"{_phrase(rng, layers[first], vocabulary)} {words} {_phrase(rng, layers[second], vocabulary)}"
-        )
+        clauses.append(f"{_phrase(rng, layers[first], vocabulary)} {words} {_phrase(rng, layers[second], vocabulary)}")
     several = [(label, count) for label, count in counts.items() if count > 1]
     clauses += [_counted(rng, label, count, vocabulary) for label, count in several[:2]]
     if not clauses:

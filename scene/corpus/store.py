@@ -49,13 +49,9 @@ class Corpus:
         try:
             facts = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(
-                f"no corpus in {path}; make one with: smartscene data import codraw SRC {path}"
-            ) from None
+            raise UserError(f"no corpus in {path}; make one with: smartscene data import codraw SRC {path}") from None
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot read {path / 'corpus.json'} ({error}); import the corpus again"
-            ) from None
+            raise UserError(f"cannot read {path / 'corpus.json'} ({error}); import the corpus again") from None
         if facts.get("schema_version") != CORPUS_SCHEMA_VERSION:
             raise UserError(
                 f"corpus {path} has schema {facts.get('schema_version')}, this version reads "

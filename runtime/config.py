@@ -1,0 +1,78 @@
+"""Configuration: frozen pydantic models, YAML files, and `--set a.b=c` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scene.errors import UserError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override!r} is not key=value; write it like --set masker.steps=8")
+    *path, last = key.strip().split(".")
+    for part in path:
+        if not isinstance(data.setdefault(part, {}), dict):
+            raise UserError(f"--set {override!r}: {part!r} is a value, not a section")
+        data = data[part]
+    try:
+        data[last] = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not valid YAML") from None
+
+
+def validate(cls: type[C], data: Any, origin: str) -> C:
+    """Builds a config from plain data.
+
+    Raises:
+        UserError: one line naming the first wrong field and where the data came from.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise UserError(f"{origin}: {where}: {first['msg']} (got {str(first['input'])[:60]!r})") from None
+
+
+def load_config(cls: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """Reads a YAML file, applies overrides in order, validates.
+
+    Args:
+        cls: root config model.
+        path: YAML file.
+        overrides: ``"a.b=value"`` strings; the value is YAML ("3", "true", "[1, 2]").
+
+    Raises:
+        UserError: file missing, not YAML, or a field is wrong.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"cannot read config {path} ({error.strerror}); name an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is not a YAML mapping of settings")
+    for override in overrides:
+        _apply(data, override)
+    return validate(cls, data, str(path))
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Writes the resolved config as YAML, every default spelled out."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")

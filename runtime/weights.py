@@ -1,0 +1,104 @@
+"""Where weights lie, and how they are read and written: safetensors only, strict."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from runtime.files import write_atomic
+from scene.errors import UserError
+
+_HOME = Path(__file__).resolve().parents[1]
+
+
+def asset_dir(name: str) -> Path:
+    """`configs` or `pretrained`: beside the packages in a checkout, under `smartscene_assets` in a wheel."""
+    for folder in (_HOME / name, _HOME / "smartscene_assets" / name):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"this installation lacks its {name}/ folder; reinstall smartscene")
+
+
+def pretrained_dir(world: str) -> Path:
+    """Folder of our own weights for a world, `pretrained/<world>`.
+
+    Raises:
+        UserError: there are none for that world.
+    """
+    folder = asset_dir("pretrained") / world
+    if not folder.is_dir():
+        known = sorted(path.name for path in asset_dir("pretrained").iterdir() if path.is_dir())
+        raise UserError(f"no weights for world {world!r}; there are: {', '.join(known) or 'none'}")
+    return folder
+
+
+def cache_dir() -> Path:
+    """`$SMARTSCENE_CACHE`, else `~/.cache/smartscene`; made if missing."""
+    folder = Path(os.environ.get("SMARTSCENE_CACHE") or Path.home() / ".cache" / "smartscene")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make cache folder {folder} ({error.strerror}); set SMARTSCENE_CACHE") from None
+    return folder
+
+
+def package_file(package: str, pattern: str, install: str) -> Path:
+    """The one file inside an installed package that matches a glob, without importing the package.
+
+    Args:
+        package: import name.
+        pattern: glob below the package folder.
+        install: command that installs it, for the error.
+
+    Raises:
+        UserError: package or file missing.
+    """
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found = sorted(Path(folder).glob(pattern))
+        if found:
+            return found[0]
+    raise UserError(f"weight package {package} is not installed; run: {install}")
+
+
+def save_weights(weights: nn.Module | Mapping[str, torch.Tensor], path: Path, *, half: bool = True) -> None:
+    """Writes safetensors atomically; floating tensors as float16 when `half`."""
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
+        for name, tensor in state.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda temporary: save_file(tensors, str(temporary)))
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads safetensors; floating tensors come back as float32.
+
+    Raises:
+        UserError: missing or corrupt file.
+    """
+    try:
+        state = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read weights {path} ({str(error)[:80]}); train or reinstall them") from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Loads safetensors into a module; every name and shape must match.
+
+    Raises:
+        UserError: the file does not fit the module.
+    """
+    try:
+        module.load_state_dict(read_weights(path), strict=True)
+    except RuntimeError as error:
+        raise UserError(f"weights {path} do not fit this model: {' '.join(str(error).split())[:160]}") from None
