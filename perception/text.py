@@ -32,7 +32,7 @@ class TextFeatures:
 
 
 class TextEncoder:
-    """Frozen all-MiniLM-L6-v2. Each text is encoded alone at one fixed shape, so its features never depend on others."""
+    """Frozen all-MiniLM-L6-v2. Each text is encoded alone at one fixed shape: features never depend on others."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: object) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer

@@ -113,7 +113,7 @@ def learning_rate(config: FitConfig, samples: int) -> float:
 
 
 def _pack(model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, Tensor]:
-    tensors = {f"model.{n}": p for n, p in model.named_parameters() if p.requires_grad}
+    tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in model.named_parameters() if p.requires_grad}
     tensors |= {f"buffer.{n}": b for n, b in model.named_buffers()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -209,13 +209,9 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     started, begun_at = time.monotonic(), samples
     last_snapshot = started
     stop = _Stop()
-    bar = tqdm(
-        total=config.total_samples,
-        initial=samples,
-        unit="sample",
-        mininterval=5,
-        disable=not accelerator.is_main_process,
-    )
+    main = accelerator.is_main_process
+    bar = tqdm(total=config.total_samples, initial=samples, unit="sample", mininterval=5, disable=not main)
+    recent: list[float] = []  # losses since the last logged line
 
     def save() -> None:
         state = {"ema_updates": ema.updates if ema else 0, "spent_s": spent_s + time.monotonic() - started}
@@ -240,21 +236,18 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
             last_loss = float(loss.detach())
             if not math.isfinite(last_loss):
                 raise UserError(f"loss is {last_loss} after {samples} samples; lower fit.learning_rate and --resume")
+            recent.append(last_loss)
             bar.update(len(numbers))
-            if not accelerator.is_main_process:
+            if not main:
                 continue
             if samples // config.log_every != before // config.log_every:
                 rate = (samples - begun_at) / (time.monotonic() - started)
                 bar.set_postfix(loss=f"{last_loss:.4f}", refresh=False)
-                facts = {
-                    "samples": samples,
-                    "loss": last_loss,
-                    "grad_norm": float(norm),
-                    "rate": round(rate, 2),
-                    **facts,
-                }
+                line = {"samples": samples, "loss": sum(recent) / len(recent), "grad_norm": float(norm), **facts}
+                line["samples_per_second"] = round(rate, 2)
+                recent.clear()
                 with (out / "train.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(facts) + "\n")
+                    file.write(json.dumps(line) + "\n")
             if samples // config.sheet_every != before // config.sheet_every:
                 sheet = out / "sheets" / f"{samples:010d}.png"
                 _with_ema(ema, task.model, lambda path=sheet: task.sheet(task.model, path))
@@ -264,7 +257,7 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     finally:
         bar.close()
         stop.restore()
-    if accelerator.is_main_process:
+    if main:
         save()
         _with_ema(ema, task.model, lambda: task.sheet(task.model, out / "sheets" / f"{samples:010d}.png"))
     accelerator.wait_for_everyone()

@@ -9,6 +9,8 @@ import networkx as nx
 from scene.layers import LayeredScene
 from scene.relations import box_relations, mask_relations
 
+SURFACE_FRAC = 0.4  # of the canvas: from here on "left of" and the like say nothing
+
 
 def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
     """Derives the graph from the masks.
@@ -28,12 +30,14 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
             area_px=int(layer.mask.sum()),
             order=order,
         )
+    surfaces = {layer.id for layer in scene.layers if layer.mask.mean() > SURFACE_FRAC}
     for i, a in enumerate(scene.layers):
         for j, b in enumerate(scene.layers):
             box_a, box_b = boxes[i], boxes[j]
             if i == j or box_a is None or box_b is None:
                 continue
-            for relation in (*box_relations(box_a, box_b), *mask_relations(a.mask, b.mask, i > j)):
+            beside = [] if surfaces & {a.id, b.id} else box_relations(box_a, box_b)
+            for relation in (*beside, *mask_relations(a.mask, b.mask, i > j)):
                 graph.add_edge(a.id, b.id, key=relation, relation=relation, source="masks")
     return graph
 

@@ -45,7 +45,8 @@ def mask_relations(a: np.ndarray, b: np.ndarray, a_in_front: bool) -> list[Relat
 
     Returns:
         Any of "overlaps", "in front of" (they overlap and `a` is nearer), "inside" (95 % of `a` lies in `b`),
-        "on" (at least half of the lowest strip of `a` lies on `b`, and `a` is nearer).
+        "on" (`a` is nearer and at least half of its lowest strip lies on `b`, which starts below the canvas top:
+        what reaches the top, like sky or a wall, is a backdrop and carries nothing).
     """
     box_a, area_a, area_b = Box.from_mask(a), int(a.sum()), int(b.sum())
     if box_a is None or area_b == 0:
@@ -58,7 +59,7 @@ def mask_relations(a: np.ndarray, b: np.ndarray, a_in_front: bool) -> list[Relat
             found.append("in front of")
     if common >= INSIDE_FRAC * area_a and area_b > area_a:
         found.append("inside")
-    if a_in_front:
+    if a_in_front and not b[0].any():
         strip_px = max(1, round(STRIP_FRAC * box_a.height))
         foot = a[box_a.y1 - strip_px : box_a.y1]
         ground = b[box_a.y1 - strip_px : box_a.y1]
