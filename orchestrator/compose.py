@@ -1,0 +1,319 @@
+"""The loop: propose, mask, render, checkpoint. A model's mistake becomes a rejected step; our own bug propagates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from orchestrator.config import ComposeConfig, clean_prompt, load_preset
+from orchestrator.history import StepRecord
+from orchestrator.ports import Models
+from orchestrator.run_folder import RunFolder
+from runtime.config import validate
+from scene.candidates import MaskCandidate
+from scene.errors import ModelError, SmartSceneError, UserError
+from scene.geometry import Box
+from scene.guidance import Guidance
+from scene.layers import Layer, LayeredScene
+from scene.layout import layout_picture
+from scene.proposal import Proposal
+from scene.seeds import StepSeed
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposal (or why there is none) that waits for a decision, with the seed of the step it would become."""
+
+    seed: StepSeed
+    proposal: Proposal | None
+    error: str
+    seconds: float
+
+
+class Run:
+    """A composition under way.
+
+    `steps()` runs it to the end; `propose`, `place`, `reject` and `stop` let a person decide each step.
+    """
+
+    def __init__(self, folder: RunFolder, config: ComposeConfig, models: Models) -> None:
+        self.folder, self.config, self.models = folder, config, models
+        self.prompt: str = folder.facts["prompt"]
+        self.scene: LayeredScene = folder.scene()
+
+    @property
+    def finished(self) -> bool:
+        """The head of the history is a stop."""
+        return self.folder.history.finished
+
+    @property
+    def unknown(self) -> list[str]:
+        """Words of the prompt that name something the preset does not know."""
+        return list(self.folder.facts.get("unknown", []))
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture so far."""
+        return Image.fromarray(self.scene.image)
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Runs to the end, yielding each step once it is on disk; then writes the final pictures."""
+        while not self.finished:
+            yield self.advance()
+        self.finish()
+
+    def advance(self) -> StepRecord:
+        """One automatic step."""
+        stop = self._limit()
+        if stop:
+            return self.stop(stop)
+        draft = self.propose()
+        if draft.proposal is None:
+            return self.reject(draft, draft.error)
+        if draft.proposal.stop:
+            return self.stop(draft.proposal.reason or "the planner is done", draft)
+        return self.place(draft)
+
+    def propose(self) -> Draft:
+        """Asks the planner for the next object."""
+        history = self.folder.history
+        seed = StepSeed(int(self.folder.facts["seed"]), history.next_id)
+        refused = [s.proposal.label for s in history.rejected_since_placed() if s.proposal and s.proposal.label]
+        started = time.monotonic()
+        try:
+            proposal = self.models.planner.propose(self.scene, self.prompt, seed=seed, rejected=refused)
+        except ModelError as error:
+            return Draft(seed, None, f"planner: {error}", time.monotonic() - started)
+        return Draft(seed, proposal, "", time.monotonic() - started)
+
+    def place(self, draft: Draft, proposal: Proposal | None = None, guidance: Guidance | None = None) -> StepRecord:
+        """Predicts the mask, renders the object and checkpoints the step.
+
+        Args:
+            draft: what `propose` gave.
+            proposal: used in its place (edited words).
+            guidance: the person's hint; without it the planner's coarse box is used.
+
+        Returns:
+            The step: placed, or rejected when no usable mask came.
+        """
+        proposal = proposal or draft.proposal
+        if proposal is None or proposal.stop:
+            raise ValueError("place needs a proposal with an object")
+        by = "person"
+        if guidance is None and proposal.box and self.config.planner.use_box:
+            guidance, by = Guidance.from_box(proposal.box, self.scene.size), "planner"
+        timings = {"propose_s": round(draft.seconds, 3)}
+        started = time.monotonic()
+        try:
+            candidates = self.models.masker.predict(
+                self.scene,
+                proposal.label,
+                proposal.description,
+                self.prompt,
+                guidance=guidance,
+                count=self.config.masker.candidates,
+                seed=draft.seed,
+            )
+        except ModelError as error:
+            return self.reject(draft, f"masker: {error}", proposal)
+        timings["mask_s"] = round(time.monotonic() - started, 3)
+        return self._render(draft, proposal, guidance, by, candidates, timings)
+
+    def _render(
+        self,
+        draft: Draft,
+        proposal: Proposal,
+        guidance: Guidance | None,
+        by: str,
+        candidates: Sequence[MaskCandidate],
+        timings: dict[str, float],
+    ) -> StepRecord:
+        mask = candidates[0].mask
+        before = self.scene.image
+        started = time.monotonic()
+        image = self.models.inpainter.render(
+            before, mask, proposal.label, proposal.description, self.prompt, seed=draft.seed
+        )
+        timings["render_s"] = round(time.monotonic() - started, 3)
+        if not np.array_equal(image[~mask], before[~mask]):
+            raise SmartSceneError("the inpainter changed pixels outside the mask")
+        alpha = mask[..., None].astype(np.uint8) * 255
+        rgba = np.concatenate([image * mask[..., None], alpha], axis=2)
+        layer = Layer(draft.seed.step, proposal.label, proposal.description, mask, rgba, {"step": draft.seed.step})
+        scene = self.scene.with_layer(layer)
+        step = StepRecord(
+            index=draft.seed.step,
+            parent=self.folder.history.head,
+            outcome="placed",
+            proposal=proposal,
+            guidance=_guidance_json(guidance, by),
+            candidates=tuple({"score": round(c.score, 6), **c.details} for c in candidates),
+            chosen=0,
+            timings=timings,
+        )
+        pictures = {"mask": mask, "amodal": mask, "layer": rgba, "layout": layout_picture(scene.layout), "image": image}
+        self.folder.add_step(step, pictures)
+        self.scene = scene
+        return step
+
+    def reject(self, draft: Draft, reason: str, proposal: Proposal | None = None) -> StepRecord:
+        """Records that nothing was placed, and why; the planner is told the label."""
+        step = StepRecord(
+            index=draft.seed.step,
+            parent=self.folder.history.head,
+            outcome="rejected",
+            proposal=proposal or draft.proposal,
+            reason=reason,
+            timings={"propose_s": round(draft.seconds, 3)},
+        )
+        self.folder.add_step(step, {})
+        return step
+
+    def stop(self, reason: str, draft: Draft | None = None) -> StepRecord:
+        """Ends the scene here."""
+        history = self.folder.history
+        step = StepRecord(
+            history.next_id, history.head, "stopped", draft.proposal if draft else None, reason=reason,
+            timings={"propose_s": round(draft.seconds, 3)} if draft else {},
+        )  # fmt: skip
+        self.folder.add_step(step, {})
+        return step
+
+    def finish(self) -> None:
+        """Writes final.png, layout.png, strip.png, scene.json and layers/ for where the run stands."""
+        self.folder.write_products(self.scene)
+
+    def close(self) -> None:
+        """Lets other processes work on the run."""
+        self.folder.close()
+
+    def _limit(self) -> str:
+        """Why the loop must stop now, or ""."""
+        vocabulary = self.models.vocabulary
+        objects = [
+            layer
+            for layer in self.scene.layers
+            if layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface"
+        ]
+        if len(objects) >= self.config.max_objects:
+            return f"max_objects = {self.config.max_objects} reached"
+        rejected = self.folder.history.rejected_since_placed()
+        if len(rejected) >= self.config.max_rejections:
+            return f"{len(rejected)} proposals in a row could not be used; the last: {rejected[-1].reason}"
+        return ""
+
+
+def _guidance_json(guidance: Guidance | None, by: str) -> dict[str, Any] | None:
+    if guidance is None:
+        return None
+    box = Box.from_mask(guidance.map > 0.5)
+    return {"kind": guidance.kind, "box": list(box) if box else None, "by": by}
+
+
+class Composer:
+    """Starts and resumes runs with one set of loaded models.
+
+    Example:
+        composer = Composer.from_preset("park")
+        run = composer.start("a boy flying a kite next to an apple tree", seed=7, out="runs/kite")
+        for step in run.steps():
+            print(step.index, step.outcome, step.proposal and step.proposal.label)
+        run.image.save("kite.png")
+    """
+
+    def __init__(self, config: ComposeConfig, models: Models) -> None:
+        self.config, self.models = config, models
+
+    @classmethod
+    def from_preset(
+        cls, preset: str, *, config: Path | None = None, overrides: Sequence[str] = (), models: Models | None = None
+    ) -> Composer:
+        """Loads a preset's models.
+
+        Args:
+            preset: name of a file in `configs/compose/`.
+            config: a config file in its place.
+            overrides: "a.b=value" settings.
+            models: use these instead of loading any.
+
+        Raises:
+            UserError: unknown preset, wrong setting, or a weight package that is not installed.
+        """
+        return cls.from_config(load_preset(preset, config, overrides), models=models)
+
+    @classmethod
+    def from_config(cls, config: ComposeConfig, *, models: Models | None = None) -> Composer:
+        """Loads the models that a resolved configuration names."""
+        if models is None:
+            from orchestrator.assemble import assemble
+
+            models = assemble(config)
+        return cls(config, models)
+
+    @classmethod
+    def for_run(cls, path: Path | str, *, models: Models | None = None) -> tuple[Composer, Run]:
+        """Opens a run with the configuration it was started with."""
+        folder = RunFolder.open(Path(path))
+        try:
+            config = validate(ComposeConfig, folder.facts["config"], str(Path(path) / "run.json"))
+            composer = cls.from_config(config, models=models)
+            return composer, Run(folder, config, composer.models)
+        except BaseException:
+            folder.close()
+            raise
+
+    def start(self, prompt: str, *, seed: int = 0, out: Path | str) -> Run:
+        """Starts a run in a new folder, or goes on with the same run if `out` holds it already.
+
+        Args:
+            prompt: global prompt, 1 to 2,000 characters.
+            seed: 0 to 2**63 - 1; same seed, same scene.
+            out: run folder.
+
+        Raises:
+            UserError: bad prompt or seed, folder not usable, or it holds a different run.
+        """
+        prompt, out = clean_prompt(prompt), Path(out)
+        check_seed(seed)
+        if (out / "run.json").exists():
+            return self._continue(prompt, seed, out)
+        from orchestrator.versions import versions
+
+        facts = {
+            "prompt": prompt,
+            "seed": seed,
+            "size": list(self.config.size),
+            "config": self.config.model_dump(mode="json"),
+            "unknown": self.models.vocabulary.unknown(prompt),
+            "versions": versions(),
+            "weights": dict(self.models.weights),
+            "notice": self.models.notice,
+        }
+        return Run(RunFolder.create(out, facts), self.config, self.models)
+
+    def _continue(self, prompt: str, seed: int, out: Path) -> Run:
+        folder = RunFolder.open(out)
+        facts = folder.facts
+        same = (facts["prompt"], facts["seed"], facts["config"]) == (prompt, seed, self.config.model_dump(mode="json"))
+        if not same:
+            folder.close()
+            raise UserError(
+                f"{out} holds another run (prompt {facts['prompt'][:60]!r}, seed {facts['seed']}); "
+                f"choose another --out, or go on with it: smartscene resume {out}"
+            )
+        return Run(folder, self.config, self.models)
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError unless 0 <= seed < 2**63."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed {seed} is not in 0 to 2**63 - 1; choose a smaller whole number, like 7")

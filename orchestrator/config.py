@@ -1,0 +1,112 @@
+"""Configuration of a composition: `configs/compose/<preset>.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from runtime.config import Config, load_config
+from runtime.weights import asset_dir
+from scene.errors import UserError
+from scene.geometry import Size
+
+MAX_PROMPT_CHARACTERS = 2000
+
+
+class PlannerSettings(Config):
+    """Which planner."""
+
+    path: str | None = None
+    """Weight folder; None = the preset's own, `pretrained/<world>/planner`."""
+    adapter: str | None = None
+    """Folder that `smartscene train planner` wrote; replaces the trained parts."""
+    use_box: bool = True
+    """Guide the masker with the planner's coarse box."""
+
+
+class MaskerSettings(Config):
+    """Which masker."""
+
+    path: str | None = None
+    """Weight folder; None = `pretrained/<world>/masker`."""
+    candidates: int = Field(4, ge=1, le=16)
+    """Masks predicted per step; the best one is taken."""
+
+
+class InpainterSettings(Config):
+    """Which inpainter."""
+
+    path: str | None = None
+    """Weight folder; None = `pretrained/<world>/inpainter`."""
+
+
+class ComposeConfig(Config):
+    """Root config of `generate`, `step` and `resume`."""
+
+    preset: str
+    world: str
+    """Folder under `pretrained/` and file under `configs/worlds/`."""
+    notice: str = ""
+    """Said once per run: licence of the weights."""
+    width: int = 640
+    height: int = 512
+    max_objects: int = Field(8, ge=1, le=64)
+    """Objects besides surfaces (sky, grass); the loop stops there."""
+    max_rejections: int = Field(4, ge=1, le=32)
+    """Consecutive unusable answers of the models after which the run stops."""
+    mode: Literal["per-object"] = "per-object"
+    threads: int = Field(2, ge=1, le=64)
+    """Torch threads; part of what byte-identical results depend on."""
+    planner: PlannerSettings = PlannerSettings()
+    masker: MaskerSettings = MaskerSettings()
+    inpainter: InpainterSettings = InpainterSettings()
+
+    @field_validator("preset", "world")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not value.replace("-", "").replace("_", "").isalnum():
+            raise ValueError("must be a plain name")
+        return value
+
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
+
+
+def presets() -> list[str]:
+    """Names of all shipped presets."""
+    return sorted(path.stem for path in (asset_dir("configs") / "compose").glob("*.yaml"))
+
+
+def load_preset(preset: str, config: Path | None = None, overrides: Sequence[str] = ()) -> ComposeConfig:
+    """Loads a preset, or a config file in its place, with overrides.
+
+    Raises:
+        UserError: unknown preset, unreadable file, wrong field, unsupported size.
+    """
+    if config is None:
+        if preset not in presets():
+            raise UserError(f"unknown preset {preset[:60]!r}; there are: {', '.join(presets())}")
+        config = asset_dir("configs") / "compose" / f"{preset}.yaml"
+    loaded = load_config(ComposeConfig, config, overrides)
+    loaded.size.check()
+    return loaded
+
+
+def clean_prompt(prompt: str) -> str:
+    """The prompt with single spaces.
+
+    Raises:
+        UserError: empty, or longer than 2,000 characters.
+    """
+    cleaned = " ".join("".join(c if c.isprintable() else " " for c in prompt).split())
+    if not cleaned:
+        raise UserError('the prompt is empty; say what the scene shows, like "a boy flying a kite"')
+    if len(cleaned) > MAX_PROMPT_CHARACTERS:
+        raise UserError(
+            f"the prompt has {len(cleaned):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed, shorten it"
+        )
+    return cleaned
