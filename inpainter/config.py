@@ -1,0 +1,140 @@
+"""Configuration of the inpainter: one root model per YAML file in `configs/inpainter/`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from runtime.config import Config
+from runtime.training import FitConfig
+
+
+class VaeConfig(Config):
+    """Sizes of the `AutoencoderKL`; 4 latent channels, because the diffusers pipeline blends only those."""
+
+    block_channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Channels per level, finest first; n levels shrink each side by 2 ** (n - 1)."""
+    layers_per_block: int = Field(1, ge=1)
+    norm_groups: int = Field(8, ge=1)
+    mid_attention: bool = False
+
+
+class DenoiserConfig(Config):
+    """Sizes of the `UNet2DConditionModel`; the `ControlNetModel` copies its encoder."""
+
+    block_channels: tuple[int, ...] = (64, 128, 192)
+    attention: tuple[bool, ...] = (False, True, True)
+    """Which levels attend to the text, finest first."""
+    layers_per_block: int = Field(1, ge=1)
+    head_channels: int = Field(32, ge=8)
+    norm_groups: int = Field(16, ge=1)
+    text_channels: int = 384
+    """Width of a text token (all-MiniLM-L6-v2: 384)."""
+    control_channels: tuple[int, ...] = (8, 16, 32, 64)
+    """Channels of the ControlNet's image stem; as many levels as the VAE has."""
+
+
+class NoiseConfig(Config):
+    """The noise schedule, shared by training and sampling."""
+
+    train_timesteps: int = Field(1000, ge=1)
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    schedule: Literal["scaled_linear", "squaredcos_cap_v2", "linear"] = "scaled_linear"
+    prediction: Literal["v_prediction", "sample", "epsilon"] = "v_prediction"
+    zero_terminal_snr: bool = True
+    """The last timestep is pure noise (Lin et al. 2024), so that flat colours keep their exact mean."""
+
+
+class WindowConfig(Config):
+    """The square crop in which an object is drawn."""
+
+    resolution_px: int = Field(128, ge=16)
+    """Side of the window in model pixels."""
+    context: float = Field(1.4, ge=1)
+    """Side of the window over the longer side of the mask's box."""
+    min_side_px: int = Field(64, ge=8)
+    """Smallest window side in canvas pixels."""
+    dilate_px: int = Field(6, ge=0)
+    """The mask that the model repaints is grown by so many model pixels; the paste uses the exact one."""
+
+
+class SamplerConfig(Config):
+    """How a picture is drawn; stored with the weights."""
+
+    steps: int = Field(8, ge=1)
+    guidance_scale: float = Field(2.0, ge=1)
+    """Classifier-free guidance; 1 switches it off and halves the work."""
+    control_scale: float = Field(1.0, ge=0)
+    max_tokens: int = Field(16, ge=2)
+    """Text is cut or padded to so many tokens; padding is zero."""
+
+
+class ExampleConfig(Config):
+    """How training examples are drawn from corpus records."""
+
+    surface_share: float = Field(0.08, ge=0, le=1)
+    """Share of examples whose layer is a background surface (sky, grass)."""
+    context: tuple[float, float] = (1.15, 1.9)
+    """Range of the window's context."""
+    shift_frac: float = 0.12
+    """The window's centre moves by up to so much of the slack and of its side."""
+    mirror: float = 0.5
+    subset: float = Field(0.3, ge=0, le=1)
+    """Share of examples whose canvas is a random subset of the layers behind instead of all of them."""
+    warp: float = Field(0.5, ge=0, le=1)
+    """Share whose object and mask are bent together: predicted masks have other proportions than real ones."""
+    warp_px: float = 5.0
+    """Largest bend in model pixels."""
+    stretch: float = 0.12
+    """Largest relative stretch of one axis against the other."""
+    rough: float = Field(0.5, ge=0, le=1)
+    """Share whose mask edge is moved off the object's by up to `rough_px`: predicted edges are never exact."""
+    rough_px: float = 3.0
+    label_text: float = Field(0.2, ge=0, le=1)
+    """Share whose text is the bare label instead of the description."""
+    drop_text: float = Field(0.1, ge=0, le=1)
+    """Share without text, for classifier-free guidance."""
+
+
+class VaeTraining(Config):
+    """Losses and crops of the `vae` stage."""
+
+    crop_px: int = Field(64, ge=16)
+    """Side of the training crops in model pixels."""
+    gradient_weight: float = 1.0
+    """Weight of the L1 between image gradients at two scales: sharp outlines."""
+    kl_weight: float = 1e-6
+    object_share: float = Field(0.9, ge=0, le=1)
+    """Share of crops centred inside an object's box."""
+    flat_share: float = Field(0.15, gt=0, le=1)
+    """Share of crops without detail that is kept."""
+
+
+class DenoiserTraining(Config):
+    """Losses of the `denoiser` stage."""
+
+    vae: str
+    """Folder of the trained VAE (what the `vae` stage exported)."""
+    outside_weight: float = 0.1
+    """Loss weight of latents outside the dilated mask; inside it is 1."""
+    gamma: float | None = None
+    """Min-SNR clamp; None trains with the plain loss."""
+
+
+class InpainterTraining(Config):
+    """Root of `configs/inpainter/*.yaml`."""
+
+    stage: Literal["vae", "denoiser"]
+    fit: FitConfig
+    vae: VaeConfig = VaeConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    noise: NoiseConfig = NoiseConfig()
+    window: WindowConfig = WindowConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    examples: ExampleConfig = ExampleConfig()
+    vae_training: VaeTraining = VaeTraining()
+    denoiser_training: DenoiserTraining | None = None
+    initial_weights: str | None = None
+    """Folder of weights to start from instead of random ones; None starts fresh."""

@@ -1,0 +1,208 @@
+"""Stage two: U-Net and ControlNet learn together to draw objects into windows, in the frozen VAE's latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inpainter.config import InpainterTraining
+from inpainter.examples import Example, ExampleSource
+from inpainter.models import (
+    LATENT_CHANNELS,
+    Denoiser,
+    InpainterFile,
+    build_scheduler,
+    control_image,
+    load_folder,
+    load_vae,
+    save_folder,
+)
+from inpainter.pipeline import WindowPipeline, cell_mask, draw_windows
+from inpainter.sheets import grid, save_sheet
+from inpainter.text import TextTokens
+from inpainter.vae_task import psnr_inside, to_unit
+from runtime.seeding import torch_generator
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+from scene.seeds import derive_seed
+
+SHEET_COLUMNS, SHEET_ROWS = 12, 2
+
+
+class NoiseSchedule:
+    """Noising and prediction targets on a schedule's cumulative products.
+
+    Notation: alpha_bar_t = product of (1 - beta); z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps.
+
+    Args:
+        alphas_cumprod: (timesteps,) alpha_bar, as the sampler uses it.
+        prediction: v_prediction (v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0, Salimans & Ho 2022), sample
+            (z_0) or epsilon.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, prediction: str) -> None:
+        self.alphas_cumprod, self.prediction = alphas_cumprod.double(), prediction
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """z_t, the shape of `clean` (B, C, h, w)."""
+        signal, spread = self._scales(timesteps)
+        return signal * clean + spread * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network should answer."""
+        if self.prediction == "sample":
+            return clean
+        if self.prediction == "epsilon":
+            return noise
+        signal, spread = self._scales(timesteps)
+        return signal * noise - spread * clean
+
+    def weight(self, timesteps: Tensor, gamma: float | None) -> Tensor:
+        """Min-SNR loss weights (B,) (Hang et al. 2023): min(SNR, gamma) over what the target implies; None = 1.
+
+        Unlike the paper's, the weight never falls below that of pure noise, which the first step starts from.
+        """
+        if gamma is None:
+            return torch.ones(len(timesteps))
+        alpha = self.alphas_cumprod[timesteps]
+        snr = alpha / (1 - alpha)
+        implied = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[self.prediction]
+        return (torch.clamp(snr + 1, max=gamma) / implied.clamp(min=1e-4)).float()
+
+    def _scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return alpha.sqrt().float(), (1 - alpha).sqrt().float()
+
+
+class DenoiserTask:
+    """`TrainingTask` of the `denoiser` stage.
+
+    Args:
+        config: root configuration with `denoiser_training`.
+        corpus: opened corpus; trains on `train`, looks at `val`.
+        embed: text -> (T, C); None takes the shared encoder.
+
+    Raises:
+        UserError: no `denoiser_training` in the config, or no VAE at its path.
+    """
+
+    def __init__(self, config: InpainterTraining, corpus: Corpus, embed: Any = None) -> None:
+        if config.denoiser_training is None:
+            raise UserError("stage denoiser needs a denoiser_training section that names the VAE's folder")
+        self.config, self.training, self.corpus = config, config.denoiser_training, corpus
+        self.vae = load_vae(Path(self.training.vae))
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.side = config.window.resolution_px // self.factor
+        self.embed = embed or TextTokens(config.sampler.max_tokens)
+        self.scheduler = build_scheduler(config.noise)
+        self.schedule = NoiseSchedule(self.scheduler.alphas_cumprod, config.noise.prediction)
+        torch.manual_seed(derive_seed(config.fit.seed, "inpainter-denoiser-init"))  # diffusers initialises globally
+        self.model: nn.Module = Denoiser(config.denoiser, self.side)
+        if config.initial_weights:
+            _, unet, controlnet, _, _ = load_folder(Path(config.initial_weights))
+            self.model.unet.load_state_dict(unet.state_dict(), strict=True)
+            self.model.controlnet.load_state_dict(controlnet.state_dict(), strict=True)
+        self.source = ExampleSource(
+            corpus, corpus.records("train"), config.examples, config.window, config.fit.seed
+        )
+
+    def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
+        """Latents, control images, texts, noise and timesteps of these examples."""
+        return self.collate([self.source.example(n) for n in samples], samples)
+
+    def collate(self, examples: Sequence[Example], samples: Sequence[int]) -> dict[str, Tensor]:
+        """Examples -> tensors; noise and timestep of an example come from its sample number."""
+        seed = self.config.fit.seed
+        shape = (LATENT_CHANNELS, self.side, self.side)
+        noise = [
+            torch.randn(shape, generator=torch_generator(derive_seed(seed, "inpaint-noise", n))) for n in samples
+        ]
+        # Golden-ratio steps cover the timesteps evenly in any stretch of samples: less variance than dice.
+        steps = self.config.noise.train_timesteps
+        timesteps = [int((n * 0.6180339887498949 + 0.5) % 1.0 * steps) for n in samples]
+        masks = np.stack([e.mask for e in examples])
+        cells = np.stack([cell_mask(mask, self.config.window.dilate_px, self.factor) for mask in masks])
+        with torch.no_grad():
+            pixels = to_unit(np.stack([e.target for e in examples])) * 2 - 1
+            latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+        return {
+            "latents": latents,
+            "control": control_image(
+                to_unit(np.stack([e.image for e in examples])), torch.from_numpy(masks)[:, None].float()
+            ),
+            "inside": torch.from_numpy(cells[:, None, :: self.factor, :: self.factor]).float(),
+            "text": torch.stack([self.embed(e.text) for e in examples]),
+            "noise": torch.stack(noise),
+            "timesteps": torch.tensor(timesteps),
+        }
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Mean squared error of the prediction; latents inside the dilated mask weigh 1, the others less."""
+        clean, timesteps = batch["latents"], batch["timesteps"]
+        noisy = self.schedule.add_noise(clean, batch["noise"], timesteps)
+        target = self.schedule.target(clean, batch["noise"], timesteps)
+        error = (model(noisy, timesteps, batch["text"], batch["control"]) - target) ** 2
+        inside = batch["inside"]
+        weight = inside + self.training.outside_weight * (1 - inside)
+        weight = weight * self.schedule.weight(timesteps, self.training.gamma).to(weight).view(-1, 1, 1, 1)
+        loss = (error * weight).sum() / (weight.sum() * LATENT_CHANNELS)
+        with torch.no_grad():
+            inner = (error * inside).sum(dim=(1, 2, 3)) / (inside.sum(dim=(1, 2, 3)).clamp(min=1) * LATENT_CHANNELS)
+            late = timesteps >= self.config.noise.train_timesteps * 3 // 4
+            facts = {"inside": inner.mean().item()}
+            if late.any():
+                facts["inside_noisiest_quarter"] = inner[late].mean().item()
+        return loss, {name: round(value, 5) for name, value in facts.items()}
+
+    def pipeline(self, model: nn.Module) -> WindowPipeline:
+        """The run-time pipeline round the networks as they are now."""
+        return WindowPipeline(self.vae, model.unet, model.controlnet, build_scheduler(self.config.noise))
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""
+        source = ExampleSource(self.corpus, self.corpus.records("val"), self.config.examples, self.config.window, 0)
+        examples: list[Example] = []
+        number = 0
+        while len(examples) < SHEET_COLUMNS * SHEET_ROWS:
+            record = source.records[number * 13 % len(source.records)]
+            # two surfaces first, then objects of every depth
+            example = source.plain(record, number if number < 2 else 2 + number % max(1, len(record.layers) - 2))
+            number += 1
+            if example is not None and example.mask.sum() > 50:
+                examples.append(example)
+        drawn = draw_windows(
+            self.pipeline(model),
+            [e.image for e in examples],
+            [e.mask for e in examples],
+            [self.embed(e.text) for e in examples],
+            self.embed(""),
+            [derive_seed("sheet", i) for i in range(len(examples))],
+            self.config.sampler,
+            dilate_px=self.config.window.dilate_px,
+        )
+        pasted = [np.where(e.mask[..., None], d, e.image) for e, d in zip(examples, drawn, strict=True)]
+        values = [psnr_inside(p, e.target, e.mask) for p, e in zip(pasted, examples, strict=True)]
+        shown = [np.where(e.mask[..., None], np.uint8(160), e.image) for e in examples]
+        rows: list[np.ndarray] = []
+        for start in range(0, len(examples), SHEET_COLUMNS):
+            stop = start + SHEET_COLUMNS
+            rows += [*shown[start:stop], *pasted[start:stop], *(e.target for e in examples[start:stop])]
+        title = f"canvas and mask / drawn / real; PSNR inside the mask: mean {np.mean(values):.2f} dB"
+        save_sheet(grid(np.stack(rows), columns=SHEET_COLUMNS), path, title)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Writes the deployable folder."""
+        facts = InpainterFile(
+            window=self.config.window,
+            sampler=self.config.sampler,
+            noise=self.config.noise,
+            world=self.corpus.name,
+            licence=self.corpus.licence,
+        )
+        assert isinstance(model, Denoiser)
+        save_folder(out, vae=self.vae, denoiser=model, scheduler=self.scheduler, facts=facts)

@@ -1,0 +1,127 @@
+"""Drawing windows through diffusers' own `StableDiffusionControlNetInpaintPipeline`.
+
+What this file adds to the stock pipeline is only what it cannot know: text that was embedded elsewhere, a mask in whole
+latent cells, and one generator per window. Full-size weights (SD 1.5 + `control_v11p_sd15_inpaint`) run on these lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    StableDiffusionControlNetInpaintPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+
+from inpainter.config import SamplerConfig
+from inpainter.models import control_image
+from inpainter.window import dilate
+from runtime.seeding import torch_generator
+
+
+class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
+    """The stock pipeline with text embedded elsewhere and no safety checker (the small world needs none)."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        controlnet: ControlNetModel,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = False,
+    ) -> None:
+        super().__init__(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            controlnet=controlnet,
+            scheduler=scheduler,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            requires_safety_checker=requires_safety_checker,
+        )
+        self.set_progress_bar_config(disable=True)
+
+
+def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
+    """The mask that the model repaints: dilated, then grown to whole latent cells.
+
+    The pipeline shrinks masks by nearest neighbour, which drops thin parts; whole cells survive it exactly.
+
+    Args:
+        mask: bool (R, R), R a multiple of `cell_px`.
+        dilate_px: growth before the cells are filled.
+        cell_px: pixels per latent cell (the VAE's factor).
+
+    Returns:
+        bool (R, R), a superset of `mask`.
+    """
+    cells = mask.shape[0] // cell_px
+    grown = dilate(mask, dilate_px).reshape(cells, cell_px, cells, cell_px).any(axis=(1, 3))
+    return grown.repeat(cell_px, axis=0).repeat(cell_px, axis=1)
+
+
+def draw_windows(
+    pipeline: StableDiffusionControlNetInpaintPipeline,
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    text: Sequence[Tensor],
+    empty_text: Tensor,
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    *,
+    dilate_px: int,
+) -> list[np.ndarray]:
+    """Draws the masked object into each window, one window per pipeline call.
+
+    One call per window keeps every kernel's batch shape fixed: CPU kernels differ in the last bits between batch
+    sizes, and a picture must not depend on what was drawn beside it.
+
+    Args:
+        pipeline: with 4 or 9 U-Net input channels.
+        images: uint8 (R, R, 3) each, the canvas.
+        masks: bool (R, R) each, True = draw.
+        text: (T, C) tokens each, padding zeroed.
+        empty_text: (T, C) tokens of the unconditional half.
+        seeds: one per window.
+        sampler: steps and scales.
+        dilate_px: see `cell_mask`.
+
+    Returns:
+        uint8 (R, R, 3) each: the model's whole window, not yet pasted.
+    """
+    drawn = []
+    for image, mask, tokens, seed in zip(images, masks, text, seeds, strict=True):
+        side = image.shape[0]
+        unit = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        exact = torch.from_numpy(mask)[None, None].float()
+        repaint = torch.from_numpy(cell_mask(mask, dilate_px, pipeline.vae_scale_factor))[None, None].float()
+        output = pipeline(
+            image=unit,
+            mask_image=repaint,
+            control_image=control_image(unit, exact),
+            height=side,
+            width=side,
+            prompt_embeds=tokens[None],
+            negative_prompt_embeds=empty_text[None],
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance_scale,
+            controlnet_conditioning_scale=sampler.control_scale,
+            generator=[torch_generator(seed)],
+            output_type="np",
+        ).images[0]
+        drawn.append((output * 255 + 0.5).astype(np.uint8))
+    return drawn
