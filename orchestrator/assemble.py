@@ -40,7 +40,7 @@ def assemble(config: ComposeConfig) -> Models:
     from masker.smartmask import SmartMask
     from planner.llava_planner import LlavaPlanner
 
-    from inpainter.controlnet_inpaint import ControlNetInpaint
+    from inpainter.controlnet_inpaint import ControlNetInpainter
     from perception.text import TextEncoder
 
     set_threads(config.threads)
@@ -51,7 +51,7 @@ def assemble(config: ComposeConfig) -> Models:
     return Models(
         planner=LlavaPlanner.from_pretrained(folders["planner"], adapter=adapter, vocabulary=vocabulary),
         masker=SmartMask.from_pretrained(folders["masker"], text=text),
-        inpainter=ControlNetInpaint.from_pretrained(folders["inpainter"], text=text),
+        inpainter=ControlNetInpainter.from_pretrained(folders["inpainter"], text=text),
         vocabulary=vocabulary,
         notice=config.notice,
         weights={

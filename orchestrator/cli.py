@@ -27,17 +27,13 @@ cli.add_command(train)
 cli.add_command(evaluate)
 
 _SETTINGS = [
-    click.option(
-        "--preset", default="park", show_default=True, help="Models and settings, a file in configs/compose/."
-    ),
+    click.option("--preset", default="park", show_default=True, help="A file in configs/compose/."),
     click.option("--config", type=click.Path(path_type=Path), help="A config file in place of the preset."),
     click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated."),
     click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same scene."),
     click.option("--size", default=None, help="Canvas, like 640x512."),
     click.option("--max-objects", type=int, default=None, help="Objects besides sky, grass and the like."),
-    click.option(
-        "--out", type=click.Path(path_type=Path), help="Run folder [default: runs/<words of the prompt>-<seed>]."
-    ),
+    click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/<words>-<seed>]."),
 ]
 
 
@@ -180,6 +176,7 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     from orchestrator.compose import Composer
     from orchestrator.interactive import dialogue
 
+    stdin = click.get_text_stream("stdin")
     if (run is None) == (prompt is None):
         raise UserError("give either a RUN folder or --prompt")
     if run is not None:
@@ -189,7 +186,7 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     else:
         loaded = _start(prompt or "", **settings)
     try:
-        dialogue(loaded, lambda: click.get_text_stream("stdin").readline(), click.echo)
+        dialogue(loaded, stdin.readline, click.echo)
     finally:
         loaded.close()
 

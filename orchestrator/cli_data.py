@@ -67,11 +67,12 @@ def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: b
         pictures.append((f"{record.id}: {record.prompts[0]}", both))
     target = out or dst / "contact-sheet.png"
     save_png(target, contact_sheet(pictures, columns=3, width=480))
+    scenes_by_split = dict(Counter(record.split for record in records))
     counts = {
         "corpus": corpus.name,
         "licence": corpus.licence,
         "split": split,
-        "scenes": dict(Counter(record.split for record in records)),
+        "scenes": scenes_by_split,
         "objects": sum(labels.values()),
         "turns": sum(len(record.turns) for record in records),
         "labels": dict(labels.most_common()),
@@ -80,7 +81,7 @@ def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: b
     if as_json:
         click.echo(json.dumps(counts))
         return
-    click.echo(f"{corpus.name}, {corpus.licence}: {sum(counts['scenes'].values())} scenes {counts['scenes']}, "
+    click.echo(f"{corpus.name}, {corpus.licence}: {len(records)} scenes {scenes_by_split}, "
                f"{counts['objects']} layers, {counts['turns']} turns, {len(labels)} labels")  # fmt: skip
     click.echo(", ".join(f"{label} {count}" for label, count in labels.most_common()))
     click.echo(f"contact sheet: {target}")

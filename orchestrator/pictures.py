@@ -50,15 +50,10 @@ def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], s
 
 def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]], columns: int, width: int = FRAME_WIDTH_PX) -> np.ndarray:
     """Captioned pictures in a grid; each uint8 (h, w, 3), scaled to `width` pixels. Returns uint8 (H, W, 3)."""
-    scaled = [
-        (
-            caption,
-            Image.fromarray(p).resize(
-                (width, max(1, round(width * p.shape[0] / p.shape[1]))), Image.Resampling.LANCZOS
-            ),
-        )
-        for caption, p in pictures
-    ]
+    scaled = []
+    for caption, pixels in pictures:
+        height = max(1, round(width * pixels.shape[0] / pixels.shape[1]))
+        scaled.append((caption, Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)))
     cell = max((picture.height for _, picture in scaled), default=width) + CAPTION_PX + GAP_PX
     rows = -(-len(scaled) // columns) or 1
     sheet = Image.new("RGB", (columns * (width + GAP_PX) + GAP_PX, rows * cell + GAP_PX), "white")

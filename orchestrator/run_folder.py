@@ -41,9 +41,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({str(error)[:80]}); restore it or start a new run") from None
     if not isinstance(data, dict) or data.get("schema_version") != RUN_SCHEMA_VERSION:
         found = data.get("schema_version") if isinstance(data, dict) else None
-        raise UserError(
-            f"{path} has schema {found}, this version reads {RUN_SCHEMA_VERSION}; use a matching smartscene"
-        )
+        raise UserError(f"{path} has schema {found}, need {RUN_SCHEMA_VERSION}; use a matching smartscene")
     return data
 
 

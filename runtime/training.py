@@ -211,10 +211,15 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     stop = _Stop()
     main = accelerator.is_main_process
     bar = tqdm(total=config.total_samples, initial=samples, unit="sample", mininterval=5, disable=not main)
-    recent: list[float] = []  # losses since the last logged line
+    recent: list[float] = list(snapshot.state["recent"]) if snapshot else []  # losses since the last logged line
+    _keep_log(out / "train.jsonl", samples)
 
     def save() -> None:
-        state = {"ema_updates": ema.updates if ema else 0, "spent_s": spent_s + time.monotonic() - started}
+        state: dict[str, Any] = {
+            "ema_updates": ema.updates if ema else 0,
+            "spent_s": spent_s + time.monotonic() - started,
+        }
+        state["recent"] = recent
         store.save(samples, _pack(task.model, optimizer, ema), state)
         _with_ema(ema, task.model, lambda: task.export(task.model, out / "export"))
 
@@ -264,6 +269,15 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     if samples < config.total_samples:
         log.warning("stopped at %d of %d samples; go on with --resume", samples, config.total_samples)
     return samples
+
+
+def _keep_log(path: Path, samples: int) -> None:
+    """Drops log lines of samples that a resumed run will see again."""
+    if path.exists():
+        lines = [
+            line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["samples"] <= samples
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _with_ema(ema: EMA | None, model: nn.Module, action: Any) -> None:

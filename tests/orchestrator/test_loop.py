@@ -1,0 +1,154 @@
+"""The loop with fake models: steps, checkpoints, resume, rejections, limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.compose import Composer, Run
+from orchestrator.run_folder import RunFolder
+from scene.errors import SmartSceneError, UserError
+from tests.orchestrator.fakes import FakeInpainter, fake_models
+
+
+def composer(**planner: object) -> Composer:
+    return Composer.from_preset("park", overrides=["width=320", "height=256"], models=fake_models(**planner))
+
+
+def finished(path: Path, **planner: object) -> Run:
+    run = composer(**planner).start("a boy and a dog", seed=7, out=path)
+    list(run.steps())
+    run.close()
+    return run
+
+
+def test_run_folder_holds_every_step_and_the_products(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    assert [s.outcome for s in run.folder.history.path()] == ["placed"] * 4 + ["stopped"]
+    for name in ("run.json", "history.json", "scene.json", "final.png", "layout.png", "strip.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    scene = json.loads((tmp_path / "run" / "scene.json").read_text())
+    assert [layer["label"] for layer in scene["layers"]] == ["sky", "grass", "boy", "dog"]
+    assert {"edges", "nodes"} <= scene["graph"].keys()
+    for layer in scene["layers"]:
+        with Image.open(tmp_path / "run" / layer["rgba"]) as rgba:
+            assert rgba.mode == "RGBA"
+            assert rgba.size == (320, 256)
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_pixels_outside_each_mask_never_change(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    before = np.full((256, 320, 3), 255, np.uint8)
+    for step in run.folder.history.path():
+        if step.outcome == "placed":
+            after = run.folder.picture(step.index, "image", "RGB")
+            mask = run.folder.picture(step.index, "mask", "L") > 0
+            assert np.array_equal(after[~mask], before[~mask])
+            before = after
+    assert np.array_equal(before, run.folder.scene().image)
+
+
+def test_an_inpainter_that_leaks_is_stopped(tmp_path: Path) -> None:
+    maker = composer()
+    object.__setattr__(maker.models, "inpainter", FakeInpainter(leak=True))
+    run = maker.start("a boy", seed=1, out=tmp_path / "run")
+    with pytest.raises(SmartSceneError, match="outside the mask"):
+        list(run.steps())  # the sky covers all; the grass leaks
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 4])
+def test_resume_equals_uninterrupted(tmp_path: Path, stop_after: int) -> None:
+    whole = finished(tmp_path / "whole")
+    run = composer().start("a boy and a dog", seed=7, out=tmp_path / "cut")
+    for _ in range(stop_after):
+        run.advance()
+    half = run.folder.step_dir(run.folder.history.next_id)
+    half.mkdir()
+    (half / "image.png").write_bytes(b"half-written")  # what a kill leaves behind
+    run.close()
+    _, again = Composer.for_run(tmp_path / "cut", models=fake_models())
+    list(again.steps())
+    again.close()
+    assert (tmp_path / "cut" / "final.png").read_bytes() == (whole.folder.path / "final.png").read_bytes()
+    assert (tmp_path / "cut" / "scene.json").read_bytes() == (whole.folder.path / "scene.json").read_bytes()
+
+
+def test_a_step_written_just_before_the_head_was_stored_is_kept(tmp_path: Path) -> None:
+    run = composer().start("a boy", seed=3, out=tmp_path / "run")
+    run.advance()
+    old = (tmp_path / "run" / "history.json").read_text()
+    run.advance()
+    run.close()
+    (tmp_path / "run" / "history.json").write_text(old)
+    folder = RunFolder.open(tmp_path / "run", write=False)
+    assert folder.history.head == 2
+
+
+def test_same_seed_same_scene_and_other_seed_another(tmp_path: Path) -> None:
+    one, two = finished(tmp_path / "1"), finished(tmp_path / "2")
+    assert np.array_equal(one.scene.image, two.scene.image)
+    other = composer().start("a boy and a dog", seed=8, out=tmp_path / "3")
+    list(other.steps())
+    assert not np.array_equal(one.scene.image, other.scene.image)
+
+
+def test_model_mistakes_are_recorded_and_the_loop_goes_on(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", plan=("sky", "ghost", "dog"), unusable=2)
+    outcomes = [(s.outcome, s.reason) for s in run.folder.history.path()]
+    assert outcomes[:2] == [("rejected", "planner: no parse")] * 2
+    assert ("rejected", "masker: empty mask") in outcomes
+    assert [layer.label for layer in run.scene.layers] == ["sky", "dog"]
+
+
+def test_endless_mistakes_end_the_run(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", unusable=99)
+    assert [s.outcome for s in run.folder.history.path()] == ["rejected"] * 4 + ["stopped"]
+    assert (tmp_path / "run" / "final.png").exists()
+
+
+def test_max_objects_does_not_count_surfaces(tmp_path: Path) -> None:
+    maker = Composer.from_preset("park", overrides=["max_objects=1"], models=fake_models())
+    run = maker.start("a boy and a dog", out=tmp_path / "run")
+    assert list(run.steps())[-1].reason == "max_objects = 1 reached"
+    assert [layer.label for layer in run.scene.layers] == ["sky", "grass", "boy"]
+
+
+def test_starting_again_in_the_same_folder(tmp_path: Path) -> None:
+    finished(tmp_path / "run")
+    again = composer().start("a boy and a dog", seed=7, out=tmp_path / "run")
+    assert again.finished
+    again.close()
+    with pytest.raises(UserError, match=r"holds another run.*choose another --out"):
+        composer().start("a cat", seed=7, out=tmp_path / "run")
+
+
+def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
+    run = composer().start("a boy", seed=1, out=tmp_path / "run")
+    with pytest.raises(UserError, match="another process"):
+        RunFolder.open(tmp_path / "run")
+    run.close()
+    RunFolder.open(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("run.json", b"{", "cannot be read"),
+        ("run.json", b'{"schema_version": 99}', "schema 99"),
+        ("run.json", b'{"schema_version": 1}', "lacks prompt"),
+        ("history.json", b"[]", "schema None"),
+        ("steps/0002/step.json", b'{"schema_version": 1, "index": 2}', "is broken"),
+        ("steps/0002/amodal.png", b"\x89PNG broken", "cannot be read"),
+    ],
+)
+def test_broken_folders_are_named_in_one_line(tmp_path: Path, name: str, content: bytes, match: str) -> None:
+    finished(tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(UserError, match=match) as caught:
+        Composer.for_run(tmp_path / "run", models=fake_models())
+    assert "\n" not in str(caught.value)
