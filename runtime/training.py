@@ -211,7 +211,7 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     stop = _Stop()
     main = accelerator.is_main_process
     bar = tqdm(total=config.total_samples, initial=samples, unit="sample", mininterval=5, disable=not main)
-    recent: list[float] = list(snapshot.state["recent"]) if snapshot else []  # losses since the last logged line
+    recent: list[float] = list(snapshot.state.get("recent", [])) if snapshot else []  # losses since the last logged line
     _keep_log(out / "train.jsonl", samples)
 
     def save() -> None:
