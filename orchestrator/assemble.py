@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from orchestrator.config import ComposeConfig
@@ -40,6 +41,8 @@ def assemble(config: ComposeConfig) -> Models:
     from masker.smartmask import SmartMask
     from planner.llava_planner import LlavaPlanner
 
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about torchvision, which nothing here needs
+    os.environ["HF_HUB_OFFLINE"] = "1"  # embedded presets never touch the network
     from inpainter.controlnet_inpaint import ControlNetInpainter
     from perception.text import TextEncoder
 

