@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SEED ?= 7
 READY := $(VENV)/.ready
 
+export PROMPT SEED OUT
+
 .PHONY: scene test check setup data clean
 
 # Re-done only when the project's requirements change.
@@ -20,8 +22,8 @@ $(READY): pyproject.toml configs/constraints.txt
 setup: $(READY)
 
 scene: $(READY)
-	@test -n "$(PROMPT)" || { echo 'usage: make scene PROMPT="a boy flying a kite next to an apple tree" [SEED=7] [OUT=runs/first]' >&2; exit 2; }
-	@$(BIN)/smartscene generate "$(PROMPT)" --seed $(SEED) $(if $(OUT),--out $(OUT))
+	@test -n "$$PROMPT" || { echo 'usage: make scene PROMPT="a boy flying a kite next to an apple tree" [SEED=7] [OUT=runs/first]' >&2; exit 2; }
+	@$(BIN)/smartscene generate "$$PROMPT" --seed "$$SEED" $(if $(OUT),--out "$$OUT")
 
 test: $(READY)
 	$(BIN)/python -m pytest
