@@ -13,7 +13,7 @@ from runtime.training import FitConfig
 class VaeConfig(Config):
     """Sizes of the `AutoencoderKL`; 4 latent channels, because the diffusers pipeline blends only those."""
 
-    block_channels: tuple[int, ...] = (16, 32, 64, 128)
+    block_channels: tuple[int, ...] = (16, 32, 64)
     """Channels per level, finest first; n levels shrink each side by 2 ** (n - 1)."""
     layers_per_block: int = Field(1, ge=1)
     norm_groups: int = Field(8, ge=1)
@@ -23,15 +23,15 @@ class VaeConfig(Config):
 class DenoiserConfig(Config):
     """Sizes of the `UNet2DConditionModel`; the `ControlNetModel` copies its encoder."""
 
-    block_channels: tuple[int, ...] = (64, 128, 192)
-    attention: tuple[bool, ...] = (False, True, True)
+    block_channels: tuple[int, ...] = (32, 64, 128, 192)
+    attention: tuple[bool, ...] = (False, False, True, True)
     """Which levels attend to the text, finest first."""
     layers_per_block: int = Field(1, ge=1)
     head_channels: int = Field(32, ge=8)
-    norm_groups: int = Field(16, ge=1)
+    norm_groups: int = Field(8, ge=1)
     text_channels: int = 384
     """Width of a text token (all-MiniLM-L6-v2: 384)."""
-    control_channels: tuple[int, ...] = (8, 16, 32, 64)
+    control_channels: tuple[int, ...] = (8, 16, 32)
     """Channels of the ControlNet's image stem; as many levels as the VAE has."""
 
 
@@ -56,7 +56,7 @@ class WindowConfig(Config):
     """Side of the window over the longer side of the mask's box."""
     min_side_px: int = Field(64, ge=8)
     """Smallest window side in canvas pixels."""
-    dilate_px: int = Field(6, ge=0)
+    dilate_px: int = Field(4, ge=0)
     """The mask that the model repaints is grown by so many model pixels; the paste uses the exact one."""
 
 
@@ -103,9 +103,11 @@ class VaeTraining(Config):
 
     crop_px: int = Field(64, ge=16)
     """Side of the training crops in model pixels."""
-    gradient_weight: float = 1.0
+    squared_weight: float = 1.0
+    """Weight of the mean squared error beside the L1: large errors (wrong colours) go first."""
+    gradient_weight: float = 0.5
     """Weight of the L1 between image gradients at two scales: sharp outlines."""
-    kl_weight: float = 1e-6
+    kl_weight: float = 1e-4
     object_share: float = Field(0.9, ge=0, le=1)
     """Share of crops centred inside an object's box."""
     flat_share: float = Field(0.15, gt=0, le=1)
@@ -121,6 +123,10 @@ class DenoiserTraining(Config):
     """Loss weight of latents outside the dilated mask; inside it is 1."""
     gamma: float | None = None
     """Min-SNR clamp; None trains with the plain loss."""
+    timestep_power: float = Field(0.5, gt=0, le=1)
+    """Timesteps are T * u ** power, u uniform: below 1 the noisy end, where the picture is decided, comes more often."""
+    pool: int = Field(6000, ge=1)
+    """So many distinct examples are made and kept in memory (70 kB each); sample n uses example n % pool."""
 
 
 class InpainterTraining(Config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,16 @@ class NoiseSchedule:
         return alpha.sqrt().float(), (1 - alpha).sqrt().float()
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    latents: Tensor
+    text: str
+
+
 class DenoiserTask:
     """`TrainingTask` of the `denoiser` stage.
 
@@ -98,6 +109,7 @@ class DenoiserTask:
         self.vae = load_vae(Path(self.training.vae))
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.side = config.window.resolution_px // self.factor
+        self._pool: dict[int, Prepared] = {}
         self.embed = embed or TextTokens(config.sampler.max_tokens)
         self.scheduler = build_scheduler(config.noise)
         self.schedule = NoiseSchedule(self.scheduler.alphas_cumprod, config.noise.prediction)
@@ -112,34 +124,47 @@ class DenoiserTask:
         )
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
-        """Latents, control images, texts, noise and timesteps of these examples."""
-        return self.collate([self.source.example(n) for n in samples], samples)
+        """Latents, control images, texts, noise and timesteps; all but the last two come from the pool."""
+        pooled = [self._pooled(n % self.training.pool) for n in samples]
+        return {**self._stack(pooled), **self._noise(samples)}
 
     def collate(self, examples: Sequence[Example], samples: Sequence[int]) -> dict[str, Tensor]:
-        """Examples -> tensors; noise and timestep of an example come from its sample number."""
-        seed = self.config.fit.seed
-        shape = (LATENT_CHANNELS, self.side, self.side)
+        """Given examples as a batch; noise and timesteps come from the sample numbers."""
+        return {**self._stack([self._prepare(example) for example in examples]), **self._noise(samples)}
+
+    def _pooled(self, number: int) -> Prepared:
+        if number not in self._pool:
+            self._pool[number] = self._prepare(self.source.example(number))
+        return self._pool[number]
+
+    def _prepare(self, example: Example) -> Prepared:
+        """Encodes one example; always alone, so that a picture's latents do not depend on its batch."""
+        with torch.no_grad():
+            pixels = to_unit(example.target[None]) * 2 - 1
+            latents = self.vae.encode(pixels).latent_dist.mean[0] * self.vae.config.scaling_factor
+        return Prepared(example.image, example.mask, latents.half(), example.text)
+
+    def _stack(self, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
+        masks = np.stack([p.mask for p in prepared])
+        cells = np.stack([cell_mask(mask, self.config.window.dilate_px, self.factor) for mask in masks])
+        images = to_unit(np.stack([p.image for p in prepared]))
+        return {
+            "latents": torch.stack([p.latents for p in prepared]).float(),
+            "control": control_image(images, torch.from_numpy(masks)[:, None].float()),
+            "inside": torch.from_numpy(cells[:, None, :: self.factor, :: self.factor]).float(),
+            "text": torch.stack([self.embed(p.text) for p in prepared]),
+        }
+
+    def _noise(self, samples: Sequence[int]) -> dict[str, Tensor]:
+        seed, shape = self.config.fit.seed, (LATENT_CHANNELS, self.side, self.side)
         noise = [
             torch.randn(shape, generator=torch_generator(derive_seed(seed, "inpaint-noise", n))) for n in samples
         ]
-        # Golden-ratio steps cover the timesteps evenly in any stretch of samples: less variance than dice.
+        # Golden-ratio steps cover the unit interval evenly in any stretch of samples: less variance than dice.
+        unit = [(n * 0.6180339887498949 + 0.5) % 1.0 for n in samples]
         steps = self.config.noise.train_timesteps
-        timesteps = [int((n * 0.6180339887498949 + 0.5) % 1.0 * steps) for n in samples]
-        masks = np.stack([e.mask for e in examples])
-        cells = np.stack([cell_mask(mask, self.config.window.dilate_px, self.factor) for mask in masks])
-        with torch.no_grad():
-            pixels = to_unit(np.stack([e.target for e in examples])) * 2 - 1
-            latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
-        return {
-            "latents": latents,
-            "control": control_image(
-                to_unit(np.stack([e.image for e in examples])), torch.from_numpy(masks)[:, None].float()
-            ),
-            "inside": torch.from_numpy(cells[:, None, :: self.factor, :: self.factor]).float(),
-            "text": torch.stack([self.embed(e.text) for e in examples]),
-            "noise": torch.stack(noise),
-            "timesteps": torch.tensor(timesteps),
-        }
+        timesteps = [min(int(u**self.training.timestep_power * steps), steps - 1) for u in unit]
+        return {"noise": torch.stack(noise), "timesteps": torch.tensor(timesteps)}
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of the prediction; latents inside the dilated mask weigh 1, the others less."""

@@ -21,6 +21,7 @@ from runtime.config import Config
 from scene.errors import UserError
 
 LATENT_CHANNELS = 4
+START_LOG_VARIANCE = -5.0
 
 
 class InpainterFile(Config):
@@ -43,9 +44,13 @@ class InpainterFile(Config):
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:
-    """A fresh `AutoencoderKL`: RGB in [-1, 1], (B, 3, H, W) -> latents (B, 4, H / f, W / f)."""
+    """A fresh `AutoencoderKL`: RGB in [-1, 1], (B, 3, H, W) -> latents (B, 4, H / f, W / f).
+
+    Its posterior starts narrow: with the usual standard deviation of 1 the decoder sees mostly noise for the first
+    thousands of samples and learns brightness long before colour (measured, docs/experiments/inpainter.md).
+    """
     levels = len(config.block_channels)
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=LATENT_CHANNELS,
@@ -56,6 +61,10 @@ def build_vae(config: VaeConfig) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
+    with torch.no_grad():
+        vae.quant_conv.weight[LATENT_CHANNELS:].zero_()
+        vae.quant_conv.bias[LATENT_CHANNELS:] = START_LOG_VARIANCE
+    return vae
 
 
 def build_unet(config: DenoiserConfig, latent_side: int) -> UNet2DConditionModel:
@@ -79,8 +88,16 @@ def build_unet(config: DenoiserConfig, latent_side: int) -> UNet2DConditionModel
 
 
 def build_controlnet(config: DenoiserConfig, unet: UNet2DConditionModel) -> ControlNetModel:
-    """A `ControlNetModel` that copies the U-Net's encoder; control images are (B, 3, H, W), masked pixels at -1."""
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=config.control_channels)
+    """A `ControlNetModel` that copies the U-Net's encoder; control images are (B, 3, H, W), masked pixels at -1.
+
+    diffusers starts its outgoing convolutions at zero, which protects a U-Net that is trained already. Ours learns at
+    the same time and sees the canvas through the ControlNet only, so they start like any other convolution.
+    """
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=config.control_channels)
+    outgoing = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
+    for convolution in (*outgoing, controlnet.controlnet_cond_embedding.conv_out):
+        convolution.reset_parameters()
+    return controlnet
 
 
 def build_scheduler(config: NoiseConfig) -> DPMSolverMultistepScheduler:

@@ -106,7 +106,7 @@ def draw_windows(
     drawn = []
     for image, mask, tokens, seed in zip(images, masks, text, seeds, strict=True):
         side = image.shape[0]
-        unit = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        unit = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
         exact = torch.from_numpy(mask)[None, None].float()
         repaint = torch.from_numpy(cell_mask(mask, dilate_px, pipeline.vae_scale_factor))[None, None].float()
         output = pipeline(

@@ -89,18 +89,23 @@ class VaeTask:
         return {"pixels": to_unit(pixels) * 2 - 1, "noise": torch.stack(noise)}
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """L1 + gradient L1 + weak KL; the posterior's noise comes with the batch."""
+        """L1 + squared error + gradient L1 + weak KL; the posterior's noise comes with the batch."""
         vae: Any = model
         posterior = vae.encode(batch["pixels"]).latent_dist
         output = vae.decode(posterior.mean + posterior.std * batch["noise"]).sample
         l1 = (output - batch["pixels"]).abs().mean()
+        squared = F.mse_loss(output, batch["pixels"])
         gradient = gradient_distance(output, batch["pixels"])
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         training = self.config.vae_training
-        loss = l1 + training.gradient_weight * gradient + training.kl_weight * kl
-        with torch.no_grad():
-            psnr = 10 * torch.log10(4 / F.mse_loss(output, batch["pixels"]))
-        facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "psnr": psnr.item()}
+        loss = (
+            l1
+            + training.squared_weight * squared
+            + training.gradient_weight * gradient
+            + training.kl_weight * kl
+        )
+        psnr = 10 * math.log10(4 / max(squared.item(), 1e-9))
+        facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "psnr": psnr}
         return loss, {name: round(value, 5) for name, value in facts.items()}
 
     def _validation(self) -> tuple[np.ndarray, np.ndarray]:
