@@ -1,0 +1,306 @@
+"""Training samples for the planner, and the documented JSONL of layout sequences.
+
+A `Plan` is a scene as the planner sees it: prompt, canvas, objects back to front. Each k of it is one sample: the
+first k objects placed, object k + 1 (or stop) the answer. For training, several k of one scene are packed into one
+token sequence (`pack`): the *trunk* (prompt and object lines, whose lines are themselves text-only answers) and one
+*branch* per chosen k (picture and answer), which sees the trunk only up to line k. That equals separate samples, at a
+third of the cost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from planner.grammar import Answer
+from planner.prompt import PlannedObject, PromptEncoder, object_answer
+from scene.errors import UserError
+from scene.geometry import Box, Size
+from scene.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from scene.corpus.records import LayerRecord, SceneRecord
+    from scene.corpus.store import Corpus
+
+DIALOGUE_WEIGHT = 0.6  # the human's own words come last in `prompts` and are three times as long as the others
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scene as a sequence of proposals.
+
+    Attributes:
+        scene_id: record id.
+        prompt: global prompt.
+        size: canvas.
+        objects: back to front; parts off the canvas are clipped away.
+        layers: for each object, its position in the record's layers.
+    """
+
+    scene_id: str
+    prompt: str
+    size: Size
+    objects: tuple[PlannedObject, ...]
+    layers: tuple[int, ...]
+
+
+class PlanSource:
+    """Plans of a corpus split.
+
+    Args:
+        corpus: an imported corpus.
+        split: train, val, test or all.
+    """
+
+    def __init__(self, corpus: Corpus, split: str) -> None:
+        self.corpus = corpus
+        self.records: Sequence[SceneRecord] = corpus.records(split)
+        self._asset_boxes: dict[int, Box | None] = {}
+        if not self.records:
+            raise UserError(f"split {split!r} of corpus {corpus.name!r} has no scenes; import the corpus again")
+
+    def box(self, layer: LayerRecord) -> Box | None:
+        """Tightest box of the layer's mask on the canvas; None where it is empty."""
+        if layer.asset not in self._asset_boxes:
+            picture, _, _ = self.corpus.asset(layer)
+            self._asset_boxes[layer.asset] = Box.from_mask(picture[..., 3] >= 128)
+        box = self._asset_boxes[layer.asset]
+        if box is None:
+            return None
+        moved = Box(box.x0 + layer.x, box.y0 + layer.y, box.x1 + layer.x, box.y1 + layer.y).clip(self.corpus.size)
+        return moved if moved.area else None
+
+    def plan(self, record: SceneRecord, prompt: str) -> Plan:
+        """The record as a plan under this prompt."""
+        objects, layers = [], []
+        for position, layer in enumerate(record.layers):
+            box = self.box(layer)
+            if box is not None:
+                objects.append(PlannedObject(layer.label, layer.description, box))
+                layers.append(position)
+        return Plan(record.id, prompt, self.corpus.size, tuple(objects), tuple(layers))
+
+    def sampled(self, number: int, seed: int) -> tuple[SceneRecord, Plan, random.Random]:
+        """Scene and prompt of global sample `number`: every scene once per epoch, in an order shuffled per epoch."""
+        epoch, index = divmod(number, len(self.records))
+        order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(len(self.records))
+        rng = random.Random(derive_seed(seed, "sample", number))
+        record = self.records[int(order[index])]
+        weights = [1.0] * min(3, len(record.prompts)) + [DIALOGUE_WEIGHT] * max(0, len(record.prompts) - 3)
+        return record, self.plan(record, rng.choices(record.prompts, weights)[0]), rng
+
+
+def fixed_descriptions(corpus: Corpus) -> dict[str, str]:
+    """Labels that always come with one and the same description, which answers therefore leave out."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for asset in corpus.assets:
+        found[asset.label].add(asset.description)
+    return {label: next(iter(texts)) for label, texts in sorted(found.items()) if len(texts) == 1}
+
+
+def plan_answers(plan: Plan, fixed: Mapping[str, str]) -> list[Answer]:
+    """The answers of a plan in order, stop last."""
+    answers = [object_answer(item, plan.size, fixed) for item in plan.objects]
+    return [*(answer for answer in answers if answer is not None), Answer(stop=True)]
+
+
+def choose_steps(count: int, branches: int, rng: random.Random) -> list[int]:
+    """Which k of a plan get a branch: the stop answer in about 15 % of all branches, the easy surfaces rarely.
+
+    Args:
+        count: objects in the plan; k runs from 0 to `count` (= stop).
+        branches: how many, at most count + 1.
+        rng: draws without replacement.
+    """
+    weights = {k: 0.3 if k < 2 else 1.0 for k in range(count)} | {count: 0.45 * max(1, count) / 3}
+    chosen: list[int] = []
+    while weights and len(chosen) < branches:
+        step = rng.choices(list(weights), list(weights.values()))[0]
+        chosen.append(step)
+        del weights[step]
+    return sorted(chosen)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Several samples of one scene in one token sequence of length T.
+
+    Attributes:
+        ids: int64 (T,).
+        positions: int64 (T,); a branch continues counting where its part of the trunk ends.
+        visible: bool (T, T); row t sees the columns that are True.
+        targets: int64 (T,); the next token where it belongs to an answer, else -100.
+        weights: float32 (T,); weight of each target.
+        steps: the k of each branch, in the order of their pictures.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    visible: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    steps: tuple[int, ...]
+
+
+def pack(
+    encoder: PromptEncoder,
+    prompt: str,
+    answers: Sequence[Answer],
+    steps: Sequence[int],
+    trunk_weight: float = 0.5,
+    label_weight: float = 2.0,
+) -> Packed:
+    """Pack the samples k in `steps` of one plan, and the trunk's own lines as text-only samples.
+
+    Args:
+        encoder: tokens.
+        prompt: global prompt.
+        answers: all answers of the plan in order, stop last.
+        steps: which answers get a picture; distinct, each < len(answers).
+        trunk_weight: loss weight of the text-only answers (0 = none); picture answers weigh 1.
+        label_weight: further factor on tokens that decide the label or stop; the eight digits of a box would otherwise
+            outweigh them.
+    """
+    head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
+    starts = np.cumsum([len(head), *(len(line) for line in lines)]).tolist()  # trunk length before line k
+    kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
+    trunk = [*head, *(token for line in lines[:kept] for token in line)]
+    pieces, positions, bounds = [trunk], [list(range(len(trunk)))], []
+    for step in steps:
+        branch = [*encoder.picture, *lines[step]]
+        bounds.append((sum(len(piece) for piece in pieces), len(branch), starts[step]))
+        pieces.append(branch)
+        positions.append(list(range(starts[step], starts[step] + len(branch))))
+    ids = np.asarray([token for piece in pieces for token in piece], dtype=np.int64)
+    total = len(ids)
+    visible = np.zeros((total, total), dtype=bool)
+    visible[: len(trunk), : len(trunk)] = np.tri(len(trunk), dtype=bool)
+    targets, weights = np.full(total, -100, dtype=np.int64), np.zeros(total, dtype=np.float32)
+    emphasis = [
+        [label_weight] * label + [1.0] * (len(line) - label)
+        for line, label in zip(lines, (encoder.label_tokens(answer) for answer in answers), strict=True)
+    ]
+    if trunk_weight > 0:
+        targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
+        weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(emphasis)
+    for step, (start, length, seen) in zip(steps, bounds, strict=True):
+        visible[start : start + length, :seen] = True
+        visible[start : start + length, start : start + length] = np.tri(length, dtype=bool)
+        first = start + len(encoder.picture)
+        targets[first - 1 : start + length - 1] = ids[first : start + length]
+        weights[first - 1 : start + length - 1] = emphasis[step]
+    flat = np.asarray([position for piece in positions for position in piece], dtype=np.int64)
+    return Packed(ids, flat, visible, targets, weights, tuple(steps))
+
+
+class SequenceObject(BaseModel):
+    """An object of an exported sequence; `box` = x0, y0, x1, y1 in canvas pixels, half open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    description: str
+    box: tuple[int, int, int, int]
+
+
+class SequenceAnswer(BaseModel):
+    """The next object, or stop alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str | None = None
+    description: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    stop: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> SequenceAnswer:
+        given = [self.label is not None, self.description is not None, self.box is not None]
+        if any(given) if self.stop else not all(given):
+            raise ValueError("an answer is either stop alone or label, description and box")
+        return self
+
+
+class LayoutSequence(BaseModel):
+    """One line of the JSONL: a (scene, k) sample. Documented in docs/planner.md.
+
+    `layers` = [asset, x, y] of the k placed objects in the named corpus, from which the layout picture is painted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    corpus: str
+    scene_id: str
+    split: Literal["train", "val", "test"]
+    k: int
+    prompt: str
+    canvas: tuple[int, int]
+    objects: tuple[SequenceObject, ...]
+    layers: tuple[tuple[int, int, int], ...]
+    answer: SequenceAnswer
+
+
+def sequences(source: PlanSource, record: SceneRecord, prompt: str) -> Iterator[LayoutSequence]:
+    """All samples of one scene under one prompt, k = 0 to the stop answer."""
+    plan = source.plan(record, prompt)
+    objects = [
+        SequenceObject(label=item.label, description=item.description, box=tuple(item.box)) for item in plan.objects
+    ]
+    placed = [record.layers[position] for position in plan.layers]
+    for k in range(len(objects) + 1):
+        answer = SequenceAnswer(stop=True) if k == len(objects) else SequenceAnswer(**objects[k].model_dump())
+        yield LayoutSequence(
+            corpus=source.corpus.name,
+            scene_id=record.id,
+            split=record.split,
+            k=k,
+            prompt=prompt,
+            canvas=(source.corpus.size.width, source.corpus.size.height),
+            objects=tuple(objects[:k]),
+            layers=tuple((layer.asset, layer.x, layer.y) for layer in placed[:k]),
+            answer=answer,
+        )
+
+
+def export_sequences(corpus: Corpus, file: Path, split: str = "train", seed: int = 0) -> int:
+    """Write every (scene, k) of a split, one prompt per scene drawn by seed.
+
+    Returns:
+        Number of lines.
+    """
+    source = PlanSource(corpus, split)
+    temporary = file.with_name(f".{file.name}.tmp")
+    count = 0
+    with temporary.open("w", encoding="utf-8") as lines:
+        for record in source.records:
+            prompt = random.Random(derive_seed(seed, "prompt", record.id)).choice(record.prompts)
+            for sequence in sequences(source, record, prompt):
+                lines.write(sequence.model_dump_json(exclude_none=True) + "\n")
+                count += 1
+    temporary.replace(file)
+    return count
+
+
+def read_sequences(file: Path) -> Iterator[LayoutSequence]:
+    """Read the JSONL back.
+
+    Raises:
+        UserError: a line does not follow the schema; the message names it.
+    """
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield LayoutSequence.model_validate_json(line)
+                except ValueError as error:
+                    raise UserError(f"{file}, line {number} is no layout sequence: {str(error)[:200]}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror})") from None

@@ -1,0 +1,253 @@
+"""The one-line answer of the planner: its grammar, a strict parser, and the automaton that keeps decoding inside it.
+
+    answer      := "stop" | label " | " box [" | " description]
+    label       := one of the world's categories, exactly as spelt there
+    box         := x0 y0 x1 y1, two digits each, no separators: per cent of the canvas, both corners inclusive
+                   (00 to 99; x0 <= x1, y0 <= y1), so "00479999" is the lower half
+    description := words of letters, "'" and "-", single spaces between; left out where the label has one fixed
+    description
+
+The parser never guesses: anything else is a `ModelError` that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scene.errors import ModelError
+from scene.geometry import Box, Size
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+STOP = "stop"
+SEPARATOR = " |"
+END = "\n"
+CELLS = 100
+BOX_DIGITS = 8
+MAX_DESCRIPTION_CHARS = 120
+_BOX = re.compile(r"[0-9]{8}")
+_DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z'-]+)*")
+_DESCRIPTION_PIECE = re.compile(r" ?[A-Za-z'-]+")
+
+Cells = tuple[int, int, int, int]
+
+
+class Answer(BaseModel):
+    """A parsed answer: an object with a coarse box, or stop.
+
+    `cells` = (x0, y0, x1, y1) in per cent of the canvas, both corners inclusive.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = ""
+    cells: Cells | None = None
+    description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_CHARS)
+    stop: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> Answer:
+        if self.stop:
+            if self.label or self.cells or self.description:
+                raise ValueError("stop comes alone")
+            return self
+        if not self.label or self.cells is None:
+            raise ValueError("an object needs a label and a box")
+        x0, y0, x1, y1 = self.cells
+        if not (0 <= x0 <= x1 < CELLS and 0 <= y0 <= y1 < CELLS):
+            raise ValueError(f"box {self.cells} is not ordered inside 0..{CELLS - 1}")
+        if self.description is not None and not _DESCRIPTION.fullmatch(self.description):
+            raise ValueError(f"description {self.description!r} is not plain words")
+        return self
+
+    def line(self) -> str:
+        """The answer as text, without the line end."""
+        if self.stop or self.cells is None:
+            return STOP
+        box = "".join(f"{cell:02d}" for cell in self.cells)
+        text = f"{self.label}{SEPARATOR} {box}"
+        return f"{text}{SEPARATOR} {self.description}" if self.description else text
+
+
+def box_to_cells(box: Box, size: Size) -> Cells | None:
+    """The smallest per-cent box that covers `box` on the canvas; None where nothing of it is on the canvas."""
+    clipped = box.clip(size)
+    if clipped.area == 0:
+        return None
+    x0, y0 = CELLS * clipped.x0 // size.width, CELLS * clipped.y0 // size.height
+    x1 = -(-CELLS * clipped.x1 // size.width) - 1
+    y1 = -(-CELLS * clipped.y1 // size.height) - 1
+    return x0, y0, max(x0, x1), max(y0, y1)
+
+
+def cells_to_box(cells: Cells, size: Size) -> Box:
+    """Canvas pixels of a per-cent box (half open, rounded outwards, never empty)."""
+    x0, y0, x1, y1 = cells
+    return Box(
+        x0 * size.width // CELLS,
+        y0 * size.height // CELLS,
+        -(-(x1 + 1) * size.width // CELLS),
+        -(-(y1 + 1) * size.height // CELLS),
+    )
+
+
+def parse_answer(text: str, labels: Iterable[str]) -> Answer:
+    """Read one answer line.
+
+    Args:
+        text: what the model wrote, without the line end.
+        labels: allowed categories.
+
+    Raises:
+        ModelError: the text does not follow the grammar; the message quotes it and says why.
+    """
+    if text == STOP:
+        return Answer(stop=True)
+    parts = text.split(f"{SEPARATOR} ")
+    if len(parts) not in (2, 3):
+        raise ModelError(f"answer {text[:120]!r} has {len(parts)} parts; need 'label | box' or 'label | box | words'")
+    label, box = parts[0], parts[1]
+    if label not in set(labels):
+        raise ModelError(f"answer {text[:120]!r} names {label[:40]!r}, which is no category of this world")
+    if not _BOX.fullmatch(box):
+        raise ModelError(f"answer {text[:120]!r} has box {box[:40]!r}; need eight digits")
+    cells = tuple(int(box[start : start + 2]) for start in range(0, BOX_DIGITS, 2))
+    try:
+        return Answer(label=label, cells=cells, description=parts[2] if len(parts) == 3 else None)
+    except ValueError as error:
+        reason = "; ".join(str(item["msg"]) for item in getattr(error, "errors", list)()) or str(error)
+        raise ModelError(f"answer {text[:120]!r}: {reason}") from None
+
+
+class AnswerTokens:
+    """Token ids that the grammar needs, found once per tokenizer and label set.
+
+    Args:
+        tokenizer: every digit must be one token.
+        labels: categories of the world.
+
+    Raises:
+        ValueError: the tokenizer merges digits, separators or line ends with their neighbours.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, labels: Sequence[str]) -> None:
+        def encode(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+
+        self.labels = tuple(labels)
+        self.digits = tuple(encode(str(digit))[0] for digit in range(10))
+        self.end = encode(END)[0]
+        self.separator = encode(SEPARATOR)[0]
+        self.space = encode(f"{SEPARATOR} 1")[1]
+        self.stop = (*encode(STOP), self.end)
+        self.label_paths: Mapping[str, tuple[int, ...]] = {
+            label: (*encode(label), self.separator) for label in self.labels
+        }
+        if encode(f"boy{SEPARATOR} 12{END}") != (
+            *encode("boy"), self.separator, self.space, self.digits[1], self.digits[2], self.end
+        ):  # fmt: skip
+            raise ValueError("this tokenizer does not keep digits, ' |' and line ends apart; the planner needs that")
+        words: list[int] = []
+        starts: list[int] = []
+        for token in range(tokenizer.get_vocab_size()):
+            piece = tokenizer.decode([token], skip_special_tokens=True)
+            if _DESCRIPTION_PIECE.fullmatch(piece):
+                words.append(token)
+                if piece.startswith(" ") and piece[1].isalpha():
+                    starts.append(token)
+        self.description = tuple(words)
+        self.description_start = tuple(starts)
+
+    def label_of(self, path: Sequence[int]) -> str | None:
+        """The label whose path this is; None for stop or an unfinished path."""
+        return next((label for label, ids in self.label_paths.items() if ids == tuple(path)), None)
+
+
+class AnswerAutomaton:
+    """Which tokens may come next. Feed it with `advance` until `done`.
+
+    Args:
+        tokens: ids of the grammar's pieces.
+        labels: categories allowed here.
+        allow_stop: whether the answer may be "stop".
+        max_description_tokens: longest description.
+
+    Raises:
+        ModelError: nothing at all is allowed.
+    """
+
+    def __init__(
+        self, tokens: AnswerTokens, labels: Iterable[str], allow_stop: bool, max_description_tokens: int = 16
+    ) -> None:
+        self._tokens = tokens
+        self._paths = [tokens.label_paths[label] for label in labels]
+        if allow_stop:
+            self._paths.append(tokens.stop)
+        if not self._paths:
+            raise ModelError("no label is left to propose and stopping is not allowed")
+        self._max_description = max_description_tokens
+        self.ids: list[int] = []
+        self._head = 0  # tokens of the label path with its separator; 0 while it is being written
+        self.done = False
+
+    @property
+    def head_done(self) -> bool:
+        """True once the label (with its separator) or stop is complete."""
+        return self._head > 0
+
+    @property
+    def label(self) -> str | None:
+        """The chosen label; None for stop, or before `head_done`."""
+        return self._tokens.label_of(self.ids[: self._head]) if self._head else None
+
+    def allowed(self) -> tuple[int, ...]:
+        """Ids that may follow, without repetition; never empty while not `done`."""
+        if self._head == 0:
+            position = len(self.ids)
+            return tuple(dict.fromkeys(path[position] for path in self._paths if list(path[:position]) == self.ids))
+        position = len(self.ids) - self._head
+        if position == 0:
+            return (self._tokens.space,)
+        if position <= BOX_DIGITS:
+            return self._allowed_digits(position - 1)
+        if position == BOX_DIGITS + 1:
+            return self._tokens.end, self._tokens.separator
+        words = position - BOX_DIGITS - 2
+        if words == 0:
+            return self._tokens.description_start
+        if words >= self._max_description:
+            return (self._tokens.end,)
+        return (*self._tokens.description, self._tokens.end)
+
+    def _allowed_digits(self, index: int) -> tuple[int, ...]:
+        """Digit `index` (0 to 7) of the box: second corners must not lie before first ones."""
+        digits = self._tokens.digits
+        if index < 4:
+            return digits
+        start = self._head + 1
+        written = [digits.index(token) for token in self.ids[start:]]
+        low_tens, low_ones = written[index - 4 - index % 2], written[index - 4 - index % 2 + 1]
+        if index % 2 == 0:
+            return digits[low_tens:]
+        return digits[low_ones:] if written[-1] == low_tens else digits
+
+    def advance(self, token: int) -> None:
+        """Append a token.
+
+        Raises:
+            ValueError: the token is not allowed here (a bug of the caller).
+        """
+        if self.done or token not in self.allowed():
+            raise ValueError(f"token {token} is not allowed after {self.ids}")
+        self.ids.append(token)
+        if self._head == 0:
+            if tuple(self.ids) in self._paths:
+                self._head = len(self.ids)
+                self.done = self.ids[-1] == self._tokens.end
+        elif token == self._tokens.end:
+            self.done = True

@@ -1,0 +1,221 @@
+"""Guards: pure functions that overrule a raw choice of the model, each with a note that says so.
+
+The model chooses "what next" (a label, or stop); the guards may narrow that choice to some labels, or to stop.
+Description and box are then written by the model again, so that even a guarded proposal fits the picture.
+
+Source: the guard set is ours; the paper's planner (arXiv 2312.05039) is an unguarded LLaVA.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from runtime.config import Config
+
+
+class GuardConfig(Config):
+    """What the guards allow; surfaces (sky, grass) are never counted."""
+
+    enabled: bool = True
+    """False = the model's raw choices, for measuring."""
+    max_objects: int = Field(default=8, ge=1)
+    """At most this many objects in a scene."""
+    repeat_cap: int = Field(default=1, ge=1)
+    """How often a label may occur when the prompt names no larger number."""
+    max_implied: int = Field(default=3, ge=0)
+    """How many objects the planner may add that the prompt does not name."""
+    min_objects: int = Field(default=2, ge=0)
+    """No stop before this many objects."""
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """What guards look at.
+
+    Attributes:
+        placed: label -> how many are in the scene.
+        wanted: label -> how many the prompt names.
+        surfaces: labels that carry a scene, in the order in which they belong, from the back.
+        labels: every label of the world.
+        rejected: labels that must not be proposed now.
+    """
+
+    placed: Mapping[str, int]
+    wanted: Mapping[str, int]
+    surfaces: tuple[str, ...]
+    labels: tuple[str, ...]
+    rejected: frozenset[str] = frozenset()
+
+    @property
+    def open_surfaces(self) -> tuple[str, ...]:
+        """Surfaces still to be laid."""
+        return tuple(label for label in self.surfaces if not self.placed.get(label) and label not in self.rejected)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Labels that the prompt names and the scene does not have often enough, in world order."""
+        return tuple(
+            label
+            for label in self.labels
+            if self.wanted.get(label, 0) > self.placed.get(label, 0) and label not in self.rejected
+        )
+
+    @property
+    def missing_count(self) -> int:
+        """How many objects are missing, surfaces left out."""
+        return sum(
+            self.wanted[label] - self.placed.get(label, 0) for label in self.missing if label not in self.surfaces
+        )
+
+    @property
+    def objects(self) -> int:
+        """Objects placed, surfaces left out."""
+        return sum(count for label, count in self.placed.items() if label not in self.surfaces)
+
+    @property
+    def implied(self) -> int:
+        """Objects placed beyond what the prompt names."""
+        return sum(
+            max(0, count - self.wanted.get(label, 0))
+            for label, count in self.placed.items()
+            if label not in self.surfaces
+        )
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A guard's word.
+
+    Attributes:
+        labels: what the model may choose among instead; empty = stop.
+        note: which guard, and why.
+        allow_stop: whether it may also choose to stop.
+    """
+
+    labels: tuple[str, ...]
+    note: str
+    allow_stop: bool = False
+
+
+def plan_state(
+    placed: Sequence[str],
+    wanted: Mapping[str, int],
+    labels: Sequence[str],
+    surfaces: Iterable[str],
+    rejected: Iterable[str] = (),
+) -> PlanState:
+    """State from the labels in the scene."""
+    return PlanState(Counter(placed), dict(wanted), tuple(surfaces), tuple(labels), frozenset(rejected))
+
+
+def allowed_labels(state: PlanState, config: GuardConfig) -> tuple[str, ...]:
+    """Labels that may be added now under repeat cap, implied cap and rejection, in world order."""
+
+    def fits(label: str) -> bool:
+        count = state.placed.get(label, 0)
+        if label in state.rejected:
+            return False
+        if label in state.surfaces:
+            return count == 0
+        if count < state.wanted.get(label, 0):
+            return True
+        return state.implied < config.max_implied and count < config.repeat_cap
+
+    return tuple(label for label in state.labels if fits(label))
+
+
+def guard_surfaces(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """What carries the scene comes first: sky, then grass."""
+    if not state.open_surfaces or choice == state.open_surfaces[0]:
+        return None
+    first = state.open_surfaces[0]
+    return Ruling((first,), f"surfaces first: {choice or 'stop'} -> {first}")
+
+
+def guard_maximum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """No more than `max_objects`."""
+    if choice is None or choice in state.surfaces or state.objects < config.max_objects:
+        return None
+    return Ruling((), f"maximum of {config.max_objects} objects: {choice} -> stop")
+
+
+def guard_room(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """The last free places belong to what the prompt names."""
+    named = tuple(label for label in state.missing if label not in state.surfaces)
+    if choice is None or not named or choice in state.missing or choice in state.surfaces:
+        return None
+    if config.max_objects - state.objects > state.missing_count:
+        return None
+    return Ruling(named, f"room for named objects: {choice} -> one of {', '.join(named)}")
+
+
+def guard_named(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """No stop while an object that the prompt names is missing."""
+    if choice is not None or not state.missing:
+        return None
+    return Ruling(state.missing, f"named objects before stop: stop -> one of {', '.join(state.missing)}")
+
+
+def guard_repeat(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """No label more often than named, or than `repeat_cap`."""
+    if choice is None:
+        return None
+    cap = max(1 if choice in state.surfaces else config.repeat_cap, state.wanted.get(choice, 0))
+    if state.placed.get(choice, 0) < cap:
+        return None
+    why = f"repeat cap of {cap} for {choice}"
+    if state.missing:
+        return Ruling(state.missing, f"{why} -> one of {', '.join(state.missing)}")
+    return Ruling(allowed_labels(state, config), f"{why} -> something else", allow_stop=True)
+
+
+def guard_implied(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """A bounded number of objects that the prompt does not name."""
+    if choice is None or choice in state.surfaces or choice in state.missing:
+        return None
+    if state.implied < config.max_implied:
+        return None
+    why = f"at most {config.max_implied} unnamed objects: {choice}"
+    if state.missing:
+        return Ruling(state.missing, f"{why} -> one of {', '.join(state.missing)}")
+    return Ruling((), f"{why} -> stop")
+
+
+def guard_minimum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """No stop before `min_objects`."""
+    if choice is not None or state.objects >= min(config.min_objects, config.max_objects):
+        return None
+    labels = allowed_labels(state, config)
+    return Ruling(labels, f"at least {config.min_objects} objects: stop -> go on") if labels else None
+
+
+GUARDS = (
+    guard_surfaces,
+    guard_maximum,
+    guard_named,
+    guard_repeat,
+    guard_implied,
+    guard_room,
+    guard_minimum,
+)
+
+
+def rule(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """The first guard that objects, or None.
+
+    Args:
+        choice: the model's label, None = stop.
+        state: scene and prompt.
+        config: limits.
+    """
+    if not config.enabled:
+        return None
+    for guard in GUARDS:
+        ruling = guard(choice, state, config)
+        if ruling is not None:
+            return ruling
+    return None

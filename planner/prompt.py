@@ -1,0 +1,115 @@
+"""What the planner's language model reads, as token ids in an order that keeps prefixes stable.
+
+Order: instruction, global prompt, objects so far (a list that is only ever appended to), picture, answer. Everything
+up to the picture of step k is a prefix of step k + 1; only picture and answer are new. Every line is encoded on its
+own, so text that follows can never change the tokens before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.grammar import END, SEPARATOR, Answer, box_to_cells
+from planner.llava import IMAGE_TOKEN_ID
+from scene.geometry import Box, Size
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from scene.layers import LayeredScene
+
+INSTRUCTION = "Plan a picture back to front, one object a line.\nScene:"
+START_ID = 1  # "<|im_start|>"
+
+
+@dataclass(frozen=True)
+class PlannedObject:
+    """An object of a plan; `box` in canvas pixels."""
+
+    label: str
+    description: str
+    box: Box
+
+
+def scene_objects(scene: LayeredScene) -> tuple[PlannedObject, ...]:
+    """The layers of a scene as the planner lists them; layers with an empty mask are left out."""
+    return tuple(
+        PlannedObject(layer.label, layer.description, layer.box) for layer in scene.layers if layer.box is not None
+    )
+
+
+def object_answer(item: PlannedObject, size: Size, fixed_descriptions: Mapping[str, str]) -> Answer | None:
+    """The answer that proposes this object; None when no part of it is on the canvas.
+
+    Args:
+        item: label, description and box.
+        size: canvas.
+        fixed_descriptions: labels whose only description need not be spelt out.
+    """
+    cells = box_to_cells(item.box, size)
+    if cells is None:
+        return None
+    said = plain_words(item.description)
+    fixed = fixed_descriptions.get(item.label, item.label)
+    return Answer(label=item.label, cells=cells, description=None if said in ("", fixed) else said)
+
+
+def plain_words(text: str) -> str:
+    """Only letters, "'" and "-", single spaces: the alphabet of descriptions in the grammar."""
+    kept = "".join(char if char.isascii() and (char.isalpha() or char in "'-") else " " for char in text)
+    words = [word for word in kept.split() if any(char.isalpha() for char in word)]
+    joined = " ".join(words)[:120].strip()
+    return joined.lstrip("'- ")
+
+
+class PromptEncoder:
+    """Turns prompt, object lines and picture into token ids.
+
+    Args:
+        tokenizer: SmolLM2's.
+        image_tokens: placeholders per picture.
+        max_prompt_tokens: longer prompts are cut here (the caller notes it).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, image_tokens: int, max_prompt_tokens: int = 96) -> None:
+        # "<|im_end|>" or "<empty_output>" typed by a user is text, not a control token.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._max_prompt_tokens = max_prompt_tokens
+        self.picture: tuple[int, ...] = (*[IMAGE_TOKEN_ID] * image_tokens, *self._encode(END))
+        self._instruction = (START_ID, *self._encode(INSTRUCTION))
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def fits(self, prompt: str) -> bool:
+        """Whether the whole prompt is read."""
+        return len(self._encode(f" {_one_line(prompt)}")) <= self._max_prompt_tokens
+
+    def head(self, prompt: str) -> list[int]:
+        """Instruction and global prompt, up to and with the line end."""
+        words = self._encode(f" {_one_line(prompt)}")[: self._max_prompt_tokens]
+        return [*self._instruction, *words, *self._encode(END)]
+
+    def line(self, answer: Answer) -> list[int]:
+        """An object line or the answer itself, with its line end."""
+        return self._encode(answer.line() + END)
+
+    def label_tokens(self, answer: Answer) -> int:
+        """How many leading tokens of the line decide the label (its separator included) or stop."""
+        text = answer.line() if answer.stop else answer.label + SEPARATOR
+        return len(self._encode(text))
+
+    def trunk(self, prompt: str, answers: Sequence[Answer]) -> list[int]:
+        """Everything before the picture."""
+        return [*self.head(prompt), *(token for answer in answers for token in self.line(answer))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of answer tokens, line end removed."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False).removesuffix(END)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,252 @@
+"""Fine-tuning of the planner on layout sequences: `smartscene train planner`.
+
+One optimiser step sees `fit.batch_size` scenes; every scene brings its text-only answers (the trunk) and `branches`
+answers that follow a picture (see `planner.examples.pack`). Only tower, projector and LoRA adapters are trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from pydantic import Field
+from torch import Tensor, nn
+
+from planner.examples import Packed, PlanSource, choose_steps, fixed_descriptions, pack, plan_answers
+from planner.grammar import Answer
+from planner.language_model import load_tokenizer, prepare
+from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
+from planner.pictures import layout_steps
+from planner.prompt import PlannedObject, PromptEncoder, object_answer
+from planner.weights import PlannerCard, export_planner
+from runtime.config import Config, load_config
+from runtime.training import FitConfig, fit
+from runtime.weights import load_weights
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+from scene.geometry import Box
+from scene.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class PlannerTrainConfig(Config):
+    """Root config of `smartscene train planner` (configs/planner/park.yaml)."""
+
+    vision: VisionConfig = VisionConfig()
+    lora: LoraSettings = LoraSettings()
+    tower: Path | None = None
+    """Folder with `tower.safetensors` from stage 0 (`planner.vision_train`); None = start from nothing."""
+    branches: int = Field(default=3, ge=1)
+    """Answers with a picture per scene."""
+    trunk_weight: float = Field(default=0.5, ge=0)
+    """Loss weight of the text-only answers beside 1 for those with a picture."""
+    label_weight: float = Field(default=2.0, gt=0)
+    """Further weight of tokens that decide the label or stop."""
+    common_tokens: int = Field(default=4096, ge=0)
+    """The loss normalises over every token that occurs in answers and this many of the most common ones (BPE ids count
+    up from the most frequent), not over all 49152: an eighth of a step's time. Decoding is bound to the grammar anyway.
+    0 = the whole vocabulary."""
+    max_prompt_tokens: int = Field(default=96, ge=8)
+    """Longer prompts are cut, in training and in use."""
+    seed: int = 0
+    """Initial weights and data order."""
+    fit: FitConfig = FitConfig(
+        batch_size=2, total_samples=1_000, learning_rate=5e-4, warmup_samples=40, ema_decay=None, weight_decay=0.0
+    )
+
+
+@dataclass(frozen=True)
+class PackedScene:
+    """A packed scene with the tower's input for each branch: pixels float32 (branches, 3, S, S)."""
+
+    packed: Packed
+    pixels: Tensor
+
+
+class PackedLlava(nn.Module):
+    """The adapted LLaVA with the loss of packed scenes.
+
+    Args:
+        llava: a `LlavaForConditionalGeneration`, wrapped by peft or not.
+        classes: token ids over which the loss normalises, ascending; None = the whole vocabulary.
+    """
+
+    def __init__(self, llava: nn.Module, classes: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.llava = llava
+        size = self.plain.config.text_config.vocab_size
+        self.classes = torch.arange(size) if classes is None else torch.from_numpy(classes)
+        self._column: Tensor = torch.full((size,), -1).scatter(0, self.classes, torch.arange(len(self.classes)))
+
+    @property
+    def plain(self) -> Any:
+        """The LLaVA inside, adapters included."""
+        unwrap: Any = getattr(self.llava, "get_base_model", None)
+        return unwrap() if unwrap else self.llava
+
+    def logits(self, scene: PackedScene) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer positions only, so that the 49152-way head runs on few tokens.
+
+        Returns:
+            logits (N, C) over `classes`, targets (N,) as columns of these, weights (N,).
+        """
+        packed = scene.packed
+        hidden = self.plain.model(
+            input_ids=torch.from_numpy(packed.ids)[None],
+            pixel_values=scene.pixels if len(scene.pixels) else None,
+            attention_mask=torch.from_numpy(packed.visible)[None, None],
+            position_ids=torch.from_numpy(packed.positions)[None],
+            use_cache=False,
+        ).last_hidden_state[0]
+        rows = torch.from_numpy(np.flatnonzero(packed.targets >= 0))
+        targets, weights = torch.from_numpy(packed.targets)[rows], torch.from_numpy(packed.weights)[rows]
+        head = self.plain.lm_head.weight
+        head = head if len(self.classes) == len(head) else head[self.classes]
+        return nn.functional.linear(hidden[rows], head), self._column[targets], weights
+
+    def forward(self, scenes: Sequence[PackedScene]) -> tuple[Tensor, dict[str, float]]:
+        """Weighted mean cross entropy over all answers of all scenes, and what to log.
+
+        Scenes run one by one: they differ in length, and padding would cost more than batching saves on a CPU.
+        """
+        total, mass = torch.zeros(()), torch.zeros(())
+        right, labels, nats, tokens = 0.0, 0, 0.0, 0
+        for scene in scenes:
+            logits, targets, weights = self.logits(scene)
+            losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+            total, mass = total + (losses * weights).sum(), mass + weights.sum()
+            heavy = weights >= 1.5  # label tokens of answers with a picture
+            right += float((logits.argmax(-1) == targets)[heavy].sum())
+            labels += int(heavy.sum())
+            nats += float(losses.detach()[heavy].sum())
+            tokens += len(scene.packed.ids)
+        facts = {"label_accuracy": right / max(1, labels), "label_loss": nats / max(1, labels), "tokens": float(tokens)}
+        return total / mass, facts
+
+
+class PlannerTask:
+    """`runtime.training.TrainingTask` of the planner.
+
+    Args:
+        config: settings.
+        corpus: imported corpus.
+        model: an adapted LLaVA; None = SmolLM2 from the cache with fresh adapters.
+        encoder: tokens; None = SmolLM2's.
+        split: where samples come from.
+    """
+
+    def __init__(
+        self,
+        config: PlannerTrainConfig,
+        corpus: Corpus,
+        *,
+        model: PeftModel | None = None,
+        encoder: PromptEncoder | None = None,
+        split: str = "train",
+    ) -> None:
+        self.config, self.corpus = config, corpus
+        self.source = PlanSource(corpus, split)
+        self.fixed = fixed_descriptions(corpus)
+        self.encoder = encoder or PromptEncoder(
+            load_tokenizer(prepare()), config.vision.image_tokens, config.max_prompt_tokens
+        )
+        llava = model if model is not None else fresh_model(config)
+        self.model: nn.Module = PackedLlava(llava, self._classes() if config.common_tokens else None)
+
+    def _classes(self) -> np.ndarray:
+        """Ids of every token in any answer line of the corpus, and the most common ones."""
+        used = set(range(self.config.common_tokens))
+        for asset in self.corpus.assets:
+            item = PlannedObject(asset.label, asset.description, Box(0, 0, *self.corpus.size))
+            answer = object_answer(item, self.corpus.size, self.fixed)
+            used.update(self.encoder.line(answer) if answer else ())
+        used.update(self.encoder.line(Answer(stop=True)))
+        return np.asarray(sorted(used), dtype=np.int64)
+
+    def scene(self, number: int) -> PackedScene:
+        """Packed scene of global sample `number`."""
+        record, plan, rng = self.source.sampled(number, self.config.seed)
+        answers = plan_answers(plan, self.fixed)
+        steps = choose_steps(len(answers) - 1, self.config.branches, rng)
+        layers = [record.layers[position] for position in plan.layers]
+        wanted = set(steps)
+        pictures = {
+            step: pixel_values(picture, self.config.vision)
+            for step, picture in enumerate(layout_steps(self.corpus, layers))
+            if step in wanted
+        }
+        packed = pack(self.encoder, plan.prompt, answers, steps, self.config.trunk_weight, self.config.label_weight)
+        return PackedScene(packed, torch.stack([pictures[step] for step in steps]))
+
+    def batch(self, samples: Sequence[int]) -> list[PackedScene]:
+        """One packed scene per sample number."""
+        return [self.scene(number) for number in samples]
+
+    def loss(self, model: nn.Module, batch: list[PackedScene]) -> tuple[Tensor, dict[str, float]]:
+        """Weighted mean cross entropy of the answers."""
+        result: tuple[Tensor, dict[str, float]] = model(batch)
+        return result
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Teacher-forced answers of four scenes as text: what the model would say where, and what was right."""
+        lines = []
+        for number in range(4):
+            scene = self.scene(number)
+            logits, targets, weights = model.logits(scene)  # type: ignore[operator]
+            heavy = weights >= 1.0
+            for name, ids in (("right", targets[heavy]), ("says ", logits.argmax(-1)[heavy])):
+                tokens = model.classes[ids].tolist()  # type: ignore[operator, index]
+                lines.append(f"{name}: {self.encoder.decode(tokens)!r}"[:190])
+            lines.append("")
+        image = Image.new("RGB", (1200, 14 * len(lines) + 12), (255, 255, 255))
+        ImageDraw.Draw(image).multiline_text((6, 6), "\n".join(lines), fill=(0, 0, 0))
+        image.save(path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Write the weight folder (see `planner.weights`)."""
+        vocabulary = self.corpus.vocabulary
+        card = PlannerCard(
+            vision=self.config.vision,
+            lora=self.config.lora,
+            max_prompt_tokens=self.config.max_prompt_tokens,
+            world=vocabulary.name,
+            vocabulary=vocabulary.entries,
+            fixed_descriptions=self.fixed,
+            licence=self.corpus.licence,
+        )
+        export_planner(model.llava, card, out)  # type: ignore[arg-type]
+
+
+def fresh_model(config: PlannerTrainConfig) -> PeftModel:
+    """SmolLM2 with the tower of stage 0 (where given), a new projector and new adapters."""
+    llava = load_base(config.vision, seed=derive_seed(config.seed, "llava") % 2**32)
+    if config.tower is not None:
+        file = config.tower / "tower.safetensors"
+        if not file.is_file():
+            raise UserError(f"no {file}; train it with python -m planner.vision_train, or set tower=null")
+        load_weights(llava.model.vision_tower, file)
+    return add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
+
+
+def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
+    """Train a planner; `out/export` is a folder for `--set planner.adapter=DIR`.
+
+    Args:
+        config: YAML of `PlannerTrainConfig`.
+        data: imported corpus.
+        out: run folder.
+        overrides: "a.b=c" settings.
+        resume: go on from the newest snapshot.
+
+    Raises:
+        UserError: bad config, no corpus, missing weight package, or a run that is there already.
+    """
+    settings = load_config(PlannerTrainConfig, config, overrides)
+    fit(PlannerTask(settings, Corpus.open(data)), settings.fit, out, resume=resume)

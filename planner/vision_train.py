@@ -1,0 +1,160 @@
+"""Stage 0: the vision tower learns to read layout pictures before it meets the language model.
+
+LLaVA starts from a CLIP tower that already sees; ours starts from nothing, and a language model is a slow teacher of
+sight. So the tower is first trained on a dense task: every patch token predicts how much of its cell each category
+covers. (A detection task with one query per category, 9000 samples, learnt little more than the prior:
+docs/experiments/planner.md.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from planner.examples import PlanSource
+from planner.llava import VisionConfig, pixel_values
+from planner.pictures import label_cells, layout_steps
+from runtime.config import Config, load_config
+from runtime.training import FitConfig, fit
+from runtime.weights import save_weights
+from scene.corpus.store import Corpus
+from scene.seeds import derive_seed
+
+
+class VisionTrainConfig(Config):
+    """Root config of `python -m planner.vision_train` (configs/planner/vision.yaml)."""
+
+    vision: VisionConfig = VisionConfig()
+    fit: FitConfig = FitConfig(batch_size=32, total_samples=30_000, learning_rate=1e-3, ema_decay=None)
+    seed: int = 0
+    """Data order and initial weights."""
+
+
+def build_tower(vision: VisionConfig, seed: int) -> nn.Module:
+    """A freshly initialised `CLIPVisionModel`."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=vision.hidden,
+        intermediate_size=4 * vision.hidden,
+        num_hidden_layers=vision.layers,
+        num_attention_heads=vision.heads,
+        image_size=vision.image_size_px,
+        patch_size=vision.patch_size_px,
+        projection_dim=vision.hidden,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIPVisionModel(config)
+
+
+class CellReader(nn.Module):
+    """Tower with one linear reading per patch; the reading is thrown away after stage 0.
+
+    Args:
+        tower: a `CLIPVisionModel`.
+        vision: its shape.
+        classes: number of categories, empty canvas included.
+        seed: initialises the reading.
+    """
+
+    def __init__(self, tower: nn.Module, vision: VisionConfig, classes: int, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tower = tower
+            self.norm = nn.LayerNorm(vision.hidden)
+            self.head = nn.Linear(vision.hidden, classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, patches, classes) for pixels (B, 3, S, S)."""
+        # The same layer as LLaVA's `vision_feature_layer=-1`: before the tower's final norm, class token dropped.
+        patches = self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+        logits: Tensor = self.head(self.norm(patches))
+        return logits
+
+
+class VisionTask:
+    """`runtime.training.TrainingTask` of stage 0."""
+
+    def __init__(self, config: VisionTrainConfig, corpus: Corpus, split: str = "train") -> None:
+        self.config, self.corpus = config, corpus
+        self.source = PlanSource(corpus, split)
+        self.classes = (*corpus.labels, "empty")
+        tower = build_tower(config.vision, derive_seed(config.seed, "tower") % 2**32)
+        self.model: nn.Module = CellReader(tower, config.vision, len(self.classes), config.seed)
+
+    def example(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Layout picture uint8 (H, W, 3) and cell shares (patches, classes) of global sample `number`."""
+        record, plan, rng = self.source.sampled(number, self.config.seed)
+        steps = rng.randint(0, len(plan.objects))
+        layers = [record.layers[position] for position in plan.layers[:steps]]
+        *_, picture = layout_steps(self.corpus, layers)
+        side = self.config.vision.image_size_px // self.config.vision.patch_size_px
+        return picture, label_cells(self.corpus, layers, side)
+
+    def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
+        """pixels (B, 3, S, S) and shares (B, patches, classes)."""
+        examples = [self.example(number) for number in samples]
+        return {
+            "pixels": torch.stack([pixel_values(picture, self.config.vision) for picture, _ in examples]),
+            "shares": torch.from_numpy(np.stack([shares for _, shares in examples])),
+        }
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Kullback-Leibler divergence of predicted from true shares, in nats per cell."""
+        shares = batch["shares"]
+        logs = model(batch["pixels"]).log_softmax(-1)
+        divergence = nn.functional.kl_div(logs, shares, reduction="none").sum(-1).mean()
+        predicted = logs.detach().exp()
+        overlap = torch.minimum(predicted, shares).sum(-1).mean()
+        small = (shares > 0.02) & (shares < 0.9)
+        found = ((predicted > 0.01) & small).sum() / small.sum().clamp(min=1)
+        return divergence, {"overlap": float(overlap), "objects_found": float(found)}
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Four pictures; in each cell what the tower sees there beside sky and grass."""
+        tiles = []
+        side = self.config.vision.image_size_px // self.config.vision.patch_size_px
+        for number in range(4):
+            picture, _ = self.example(number)
+            shares = model(pixel_values(picture, self.config.vision)[None])[0].softmax(-1).numpy()
+            image = Image.fromarray(picture)
+            draw = ImageDraw.Draw(image)
+            for cell, row in enumerate(shares):
+                seen = [f"{self.classes[i]} {row[i]:.2f}" for i in np.argsort(-row)[:4] if row[i] > 0.04]
+                x, y = cell % side * image.width // side, cell // side * image.height // side
+                draw.multiline_text((x + 3, y + 3), "\n".join(seen), fill=(0, 0, 0))
+            tiles.append(np.asarray(image))
+        Image.fromarray(np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])).save(path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Write `tower.safetensors`."""
+        out.mkdir(parents=True, exist_ok=True)
+        save_weights(model.tower, out / "tower.safetensors")  # type: ignore[arg-type]
+
+
+def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
+    """Train the tower; `out/export/tower.safetensors` is what `planner.train` starts from (`tower: DIR`)."""
+    settings = load_config(VisionTrainConfig, config, overrides)
+    fit(VisionTask(settings, Corpus.open(data)), settings.fit, out, resume=resume)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: CONFIG DATA OUT [--resume] [a.b=c ...]."""
+    import sys
+
+    given: list[Any] = list(sys.argv[1:] if arguments is None else arguments)
+    resume = "--resume" in given
+    config, data, out, *overrides = [argument for argument in given if argument != "--resume"]
+    train(Path(config), data=Path(data), out=Path(out), overrides=overrides, resume=resume)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+import random
+
+import numpy as np
+import pytest
+
+from planner.examples import (
+    PlanSource,
+    choose_steps,
+    export_sequences,
+    fixed_descriptions,
+    pack,
+    plan_answers,
+    read_sequences,
+)
+from planner.pictures import layout_steps
+from scene.errors import UserError
+from scene.geometry import Box
+from scene.layout import layout_picture
+from tests.planner.conftest import SIZE
+
+
+def test_painted_steps_equal_the_layout_picture(corpus):
+    for record in corpus.records("train"):
+        steps = list(layout_steps(corpus, record.layers))
+        assert len(steps) == len(record.layers) + 1
+        for k, picture in enumerate(steps):
+            np.testing.assert_array_equal(picture, layout_picture(corpus.layout(record, k)))
+
+
+def test_plan_boxes_are_those_of_the_masks(corpus):
+    source = PlanSource(corpus, "train")
+    for record in source.records:
+        plan = source.plan(record, record.prompts[0])
+        for item, position in zip(plan.objects, plan.layers, strict=True):
+            assert item.box == Box.from_mask(corpus.mask(record.layers[position]))
+
+
+def test_every_scene_once_per_epoch(corpus):
+    source = PlanSource(corpus, "train")
+    count = len(source.records)
+    for epoch in range(2):
+        seen = {source.sampled(epoch * count + index, seed=3)[0].id for index in range(count)}
+        assert len(seen) == count
+
+
+def test_only_labels_with_one_description_are_fixed(corpus):
+    fixed = fixed_descriptions(corpus)
+    assert fixed["dog"] == "a brown dog"
+    assert "boy" not in fixed
+
+
+def test_stop_is_about_a_seventh_of_the_branches():
+    rng = random.Random(0)
+    stops = sum(9 in choose_steps(9, 3, rng) for _ in range(2000))
+    assert 0.12 < stops / 6000 < 0.20
+    assert choose_steps(1, 5, rng) == [0, 1]
+
+
+def test_packed_targets_are_the_answers_and_nothing_else(corpus, encoder):
+    source = PlanSource(corpus, "train")
+    record = source.records[0]
+    answers = plan_answers(source.plan(record, record.prompts[0]), fixed_descriptions(corpus))
+    packed = pack(encoder, "a prompt", answers, [1, 3], trunk_weight=0.0)
+    said = packed.targets[packed.targets >= 0]
+    assert said.tolist() == [*encoder.line(answers[1]), *encoder.line(answers[3])]
+    both = pack(encoder, "a prompt", answers, [1, 3], trunk_weight=0.5, label_weight=2.0)
+    text = [token for answer in answers for token in encoder.line(answer)]
+    assert both.targets[both.targets >= 0].tolist() == [*text, *said]
+    assert set(both.weights[both.targets >= 0].tolist()) == {0.5, 1.0, 2.0}
+    assert not both.weights[both.targets < 0].any()
+
+
+def test_a_branch_sees_its_own_part_of_the_trunk_only(corpus, encoder):
+    source = PlanSource(corpus, "train")
+    record = source.records[1]
+    answers = plan_answers(source.plan(record, "x"), fixed_descriptions(corpus))
+    packed = pack(encoder, "x", answers, [0, 2])
+    assert not np.triu(packed.visible, 1).any()
+    for row in range(len(packed.ids)):
+        # Whatever a row sees counts 0, 1, 2, ... up to its own position: a plain sequence without gaps.
+        assert sorted(packed.positions[packed.visible[row]]) == list(range(packed.positions[row] + 1))
+
+
+def test_sequences_round_trip(corpus, tmp_path):
+    file = tmp_path / "train.jsonl"
+    count = export_sequences(corpus, file, "train")
+    lines = list(read_sequences(file))
+    assert len(lines) == count == sum(len(record.layers) + 1 for record in corpus.records("train"))
+    again = tmp_path / "again.jsonl"
+    export_sequences(corpus, again, "train")
+    assert again.read_bytes() == file.read_bytes()
+    for line in lines:
+        assert len(line.objects) == len(line.layers) == line.k
+        assert line.canvas == (SIZE.width, SIZE.height)
+        assert line.answer.stop == (line.answer.box is None)
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", '{"schema_version": 2}'])
+def test_broken_sequences_name_their_line(tmp_path, text):
+    file = tmp_path / "x.jsonl"
+    file.write_text(text + "\n")
+    with pytest.raises(UserError, match="line 1"):
+        list(read_sequences(file))
+
+
+def test_missing_sequence_file(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        list(read_sequences(tmp_path / "none.jsonl"))
