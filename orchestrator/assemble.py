@@ -39,22 +39,22 @@ def assemble(config: ComposeConfig) -> Models:
         UserError: weights or a weight package are missing.
     """
     from masker.smartmask import SmartMask
-    from planner.llava_planner import LlavaPlanner
+    from planner.llava_planner import LlavaPlanner, PlannerConfig
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about torchvision, which nothing here needs
     os.environ["HF_HUB_OFFLINE"] = "1"  # embedded presets never touch the network
     from inpainter.controlnet_inpaint import ControlNetInpainter
-    from perception.text import TextEncoder
+    from planner.guards import GuardConfig
 
     set_threads(config.threads)
     vocabulary = load_vocabulary(config.world)
     folders = {room: room_weights(config, room) for room in ("planner", "masker", "inpainter")}
-    text = TextEncoder.load()
+    guards = GuardConfig(max_objects=config.max_objects, max_implied=config.planner.max_implied)
     adapter = Path(config.planner.adapter) if config.planner.adapter else None
     return Models(
-        planner=LlavaPlanner.from_pretrained(folders["planner"], adapter=adapter, vocabulary=vocabulary),
-        masker=SmartMask.from_pretrained(folders["masker"], text=text),
-        inpainter=ControlNetInpainter.from_pretrained(folders["inpainter"], text=text),
+        planner=LlavaPlanner.from_pretrained(folders["planner"], adapter, PlannerConfig(guards=guards), vocabulary),
+        masker=SmartMask.from_pretrained(folders["masker"]),
+        inpainter=ControlNetInpainter.from_pretrained(folders["inpainter"]),
         vocabulary=vocabulary,
         notice=config.notice,
         weights={

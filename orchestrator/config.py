@@ -25,6 +25,8 @@ class PlannerSettings(Config):
     """Folder that `smartscene train planner` wrote; replaces the trained parts."""
     use_box: bool = True
     """Guide the masker with the planner's coarse box."""
+    max_implied: int = Field(3, ge=0)
+    """How many objects the planner may add that the prompt does not name."""
 
 
 class MaskerSettings(Config):

