@@ -26,7 +26,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 
-_SETTINGS = [
+_SETTINGS: list[Any] = [
     click.option("--preset", default="park", show_default=True, help="A file in configs/compose/."),
     click.option("--config", type=click.Path(path_type=Path), help="A config file in place of the preset."),
     click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated."),
@@ -176,7 +176,7 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     from orchestrator.compose import Composer
     from orchestrator.interactive import dialogue
 
-    stdin = click.get_text_stream("stdin")
+    stdin: Any = click.get_text_stream("stdin")
     if (run is None) == (prompt is None):
         raise UserError("give either a RUN folder or --prompt")
     if run is not None:
