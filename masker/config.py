@@ -1,0 +1,185 @@
+"""Configuration of the mask model: one root model per training stage, told apart by `stage`.
+
+Defaults live only here; `configs/masker/*.yaml` override them. The resolved config is saved in the run
+folder and, for inference, inside the exported weights folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field
+
+from runtime.config import Config, load_config
+from runtime.training import FitConfig
+
+
+class MaskVAEConfig(Config):
+    """The mask codec and the loss it is trained with."""
+
+    resolution: int = Field(64, description="Cells along one side of a view.")
+    latent_channels: int = Field(16, description="Channels of the latents.")
+    channels: tuple[int, ...] = Field((32, 64, 128), description="Widths from half resolution down to the latents.")
+    encoder_blocks: int = Field(1, description="Residual blocks per level of the encoder.")
+    decoder_blocks: int = Field(2, description="Residual blocks per level of the decoder.")
+    kl_weight: float = Field(1e-3, description="Weight of the KL term against the cross entropy per cell.")
+    dice_weight: float = Field(0.2, description="Weight of the soft Dice term.")
+    boundary_weight: float = Field(2.0, description="Added weight of cells at the object's boundary.")
+    noise_floor: float = Field(0.1, description="Standard deviation added to the latents in training.")
+
+    @property
+    def latent_size(self) -> int:
+        """Latent cells along one side."""
+        return self.resolution // 2 ** len(self.channels)
+
+
+class LayoutEncoderConfig(Config):
+    """The trainable layout encoder `E_phi`."""
+
+    painted_channels: int = Field(16, description="Channels of the painted layout S, after the sigmoid.")
+    widths: tuple[int, ...] = Field((32, 48, 64), description="Widths of the stride-2 convolutions.")
+    alpha: float = Field(0.7, ge=0, le=1, description="Strength of the guidance in Eq. 5 [paper].")
+
+
+class TransformerConfig(Config):
+    """`PixArtTransformer2DModel`: learns from fewer samples; the small models use it."""
+
+    kind: Literal["transformer"] = "transformer"
+    width: int = Field(256, description="Token width; a multiple of `head_width`.")
+    head_width: int = Field(64, description="Channels of one attention head.")
+    layers: int = Field(8, description="Transformer blocks.")
+    patch: int = Field(1, description="Latent cells per token and axis.")
+
+
+class UNetConfig(Config):
+    """`UNet2DConditionModel`: for full size, so that Stable Diffusion weights can be the starting point."""
+
+    kind: Literal["unet"] = "unet"
+    channels: tuple[int, ...] = Field((128, 256), description="Widths, latent resolution downwards.")
+    blocks: int = Field(2, description="Residual blocks per level.")
+    head_width: int = Field(32, description="Channels of one attention head.")
+    groups: int = Field(32, description="Groups of the normalisation; divides every width.")
+
+
+DenoiserConfig = Annotated[TransformerConfig | UNetConfig, Field(discriminator="kind")]
+
+
+class TextConfig(Config):
+    """How much text the denoiser attends to."""
+
+    width: int = Field(384, description="Width of the text encoder's tokens.")
+    object_tokens: int = Field(12, description="T_obj: tokens, start and end included; longer text is cut.")
+    context_tokens: int = Field(24, description="T_context: tokens, start and end included; longer text is cut.")
+
+
+class DiffusionConfig(Config):
+    """The noise process of training."""
+
+    train_timesteps: int = 1000
+    beta_schedule: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
+    prediction: Literal["v_prediction", "sample"] = Field("v_prediction", description="What the network outputs.")
+    snr_gamma: float | None = Field(None, description="Min-SNR loss weighting (5 is usual); null: uniform in v.")
+    mask_loss_weight: float = Field(0.0, description="Weight of the mask loss on the decoded estimate of x0.")
+
+
+class DropoutConfig(Config):
+    """Condition dropout, so that guidance has unconditional branches. Shares of samples, 0 to 1."""
+
+    layout: float = Field(0.1, description="E_phi(S) alone is dropped.")
+    object: float = Field(0.1, description="T_obj alone is dropped.")
+    context: float = Field(0.15, description="T_context alone is dropped.")
+    all: float = Field(0.05, description="All three are dropped together.")
+
+
+class ExamplesConfig(Config):
+    """How training examples are drawn from a corpus."""
+
+    window_share: float = Field(0.75, ge=0, le=1, description="Share seen in a window; the rest: whole canvas.")
+    window_factor: tuple[float, float] = Field((1.15, 2.5), description="Window side over the longer box side.")
+    surface_share: float = Field(0.06, description="Share of samples whose object is a surface (sky, grass).")
+    mirror: bool = Field(True, description="Mirror half of the samples left to right.")
+    subset_share: float = Field(0.3, description="Share whose earlier layers are a random subset.")
+    shuffle_share: float = Field(0.15, description="Share whose earlier movable layers are shuffled.")
+    label_only_share: float = Field(0.3, description="Share whose T_obj is the bare label.")
+    prompts_per_scene: int = Field(
+        1, ge=1, description="T_context variants per scene; each new text costs an encoding."
+    )
+    box_jitter: float = Field(0.10, description="Box edges move by up to this share of the side.")
+    blob_sigma: tuple[float, float] = Field((0.25, 0.5), description="Blob sigma over the box side.")
+    blob_jitter: float = Field(0.10, description="Blob centre moves by up to this share of the box side.")
+    scribble_radius: tuple[float, float] = Field((0.03, 0.15), description="Dilation over sqrt(area).")
+    scribble_noise: float = Field(0.04, description="Amplitude of the elastic noise over sqrt(area).")
+
+
+class GuidanceWeights(Config):
+    """Classifier-free guidance weights of the chained form; 1 everywhere is the plain conditional model."""
+
+    layout: float = 1.0
+    object: float = 1.5
+    context: float = 1.5
+
+
+class SamplingConfig(Config):
+    """Sampling and readout."""
+
+    solver_steps: int = Field(8, ge=1, description="Steps of DPM-Solver++.")
+    weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")
+    free_weights: GuidanceWeights = Field(default=GuidanceWeights(), description="Mask-free.")
+    guided_window: float = Field(1.5, description="Window side over the guide's longer side.")
+    refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
+    refine_window: float = Field(1.5, description="Window side over the first mask's longer side.")
+    refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
+    threshold: float = Field(0.5, description="Soft mask above this is the object.")
+    speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
+    attempts: int = Field(3, ge=1, description="Draws per candidate before an empty mask is an error.")
+
+
+class MaskerConfig(Config):
+    """Root config of the denoiser stage (`stage: denoiser`)."""
+
+    stage: Literal["denoiser"] = "denoiser"
+    codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
+    start_from: str | None = Field(None, description="Masker folder whose weights a new training starts from.")
+    layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
+    denoiser: DenoiserConfig = TransformerConfig()
+    text: TextConfig = TextConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    dropout: DropoutConfig = DropoutConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    fit: FitConfig
+
+
+class CodecConfig(Config):
+    """Root config of the codec stage (`stage: codec`)."""
+
+    stage: Literal["codec"] = "codec"
+    codec: MaskVAEConfig = MaskVAEConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    fit: FitConfig
+
+
+def load_stage_config(path: Path, overrides: Sequence[str] = ()) -> MaskerConfig | CodecConfig:
+    """Reads either stage's config; the `stage` key in the file decides which.
+
+    Raises:
+        UserError: the file is unreadable, names no known stage, or a field is wrong.
+    """
+    stage = _StageOnly.model_validate(_plain(path)).stage
+    return load_config(CodecConfig, path, overrides) if stage == "codec" else load_config(MaskerConfig, path, overrides)
+
+
+class _StageOnly(BaseModel):
+    stage: Literal["codec", "denoiser"] = "denoiser"
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return {}  # load_config says what is wrong with the file
+    stage = data.get("stage") if isinstance(data, dict) else None
+    return {"stage": stage} if stage in ("codec", "denoiser") else {}

@@ -1,0 +1,221 @@
+"""Training examples of the mask model: from (scene, k) to layout, guide, texts and the mask to predict.
+
+Example n is a function of (seed, n) alone. Nothing is rendered at canvas size: sprites are sampled
+straight into the view, which takes about a millisecond.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from masker.config import ExamplesConfig
+from masker.guides import FORMS, FloatBox, GuideForm, draw_guide
+from masker.windows import (
+    Window,
+    canvas_window,
+    geometry_channels,
+    inside_view,
+    sample_cells,
+    sample_coverage,
+    window_round,
+)
+from runtime.seeding import numpy_rng
+from scene.corpus.records import LayerRecord, SceneRecord
+from scene.corpus.store import MASK_ALPHA, Corpus
+from scene.geometry import Box
+from scene.seeds import derive_seed
+
+MIN_AREA_PX = 24  # smaller remains of objects at the canvas edge teach nothing
+
+_MIRROR_WORDS = re.compile(r"\b(left|right)(most|hand|side|wards?)?\b", re.IGNORECASE)
+
+
+def mirror_words(text: str) -> str:
+    """Swaps "left" and "right" ("rightmost", "left-hand" too), for a picture mirrored left to right."""
+
+    def swap(match: re.Match[str]) -> str:
+        word = match.group(1)
+        other = "right" if word.lower() == "left" else "left"
+        return (other.capitalize() if word[0].isupper() else other) + (match.group(2) or "")
+
+    return _MIRROR_WORDS.sub(swap, text)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskExample:
+    """One training example, R cells a side.
+
+    Attributes:
+        index: int16 (R, R), rows of the source's label table; 0 = nothing lies there.
+        guide: float32 (R, R), G_obj in [0, 1].
+        geometry: float32 (4, R, R).
+        target: float32 (R, R), coverage of the amodal mask in [0, 1]. Beyond the canvas the object goes
+            on as drawn; the canvas crops it later.
+        object: T_obj. context: T_context.
+        form: Which form of guide it is. label: Category. window: The view.
+    """
+
+    index: np.ndarray
+    guide: np.ndarray
+    geometry: np.ndarray
+    target: np.ndarray
+    object: str
+    context: str
+    form: GuideForm
+    label: str
+    window: Window
+
+
+class ExampleSource:
+    """Draws examples from a corpus.
+
+    Args:
+        corpus: Where scenes come from.
+        split: train, val or test.
+        config: How examples are drawn.
+        resolution: Cells along one side of a view.
+        seed: Training seed; example n depends on (seed, n) only.
+    """
+
+    def __init__(self, corpus: Corpus, split: str, config: ExamplesConfig, resolution: int, seed: int) -> None:
+        self.corpus, self.config, self.resolution, self.seed = corpus, config, resolution, seed
+        self.records: Sequence[SceneRecord] = corpus.records(split)
+        self.labels: tuple[str, ...] = ("", *corpus.labels)  # row 0: nothing
+        self._row = {label: row for row, label in enumerate(self.labels)}
+        self._surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
+        self._shapes: dict[int, tuple[np.ndarray, FloatBox]] = {}
+        self._movable: list[tuple[int, int]] = []
+        self._surface: list[tuple[int, int]] = []
+        for number, record in enumerate(self.records):
+            for k, layer in enumerate(record.layers):
+                (self._surface if layer.label in self._surfaces else self._movable).append((number, k))
+
+    def shape(self, layer: LayerRecord) -> np.ndarray:
+        """The asset's silhouette, bool (h, w), cached in memory."""
+        return self._shape(layer)[0]
+
+    def _shape(self, layer: LayerRecord) -> tuple[np.ndarray, FloatBox]:
+        if layer.asset not in self._shapes:
+            solid = self.corpus.asset(layer)[0][..., 3] >= MASK_ALPHA
+            box = Box.from_mask(solid) or Box(0, 0, 0, 0)
+            self._shapes[layer.asset] = (solid, tuple(map(float, box)))  # type: ignore[assignment]
+        return self._shapes[layer.asset]
+
+    def canvas_box(self, layer: LayerRecord) -> Box | None:
+        """Tight box of the layer's mask on the canvas; None when (nearly) nothing of it is there."""
+        solid, tight = self._shape(layer)
+        width, height = self.corpus.size
+        box = Box(*(int(v) for v in tight))
+        placed = Box(box.x0 + layer.x, box.y0 + layer.y, box.x1 + layer.x, box.y1 + layer.y)
+        clipped = placed.clip(self.corpus.size)
+        if clipped != placed:
+            # What the canvas cuts off may have carried the extreme points of the other sides.
+            visible = solid[max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)]
+            part = Box.from_mask(visible)
+            if part is None or visible.sum() < MIN_AREA_PX:
+                return None
+            x, y = max(layer.x, 0), max(layer.y, 0)
+            return Box(part.x0 + x, part.y0 + y, part.x1 + x, part.y1 + y)
+        return placed if placed.area >= MIN_AREA_PX else None
+
+    def target(self, layer: LayerRecord, window: Window) -> np.ndarray:
+        """Coverage of the layer's amodal mask in a view, float32 (R, R)."""
+        clamp = self.corpus.size if layer.label in self._surfaces else None
+        return sample_coverage(self.shape(layer), window, self.resolution, origin=(layer.x, layer.y), clamp=clamp)
+
+    def layout(self, layers: Sequence[LayerRecord], window: Window, inside: np.ndarray) -> np.ndarray:
+        """S_k in a view: label rows of the topmost layer, int16 (R, R); 0 beyond the canvas."""
+        index = np.zeros((self.resolution, self.resolution), dtype=np.int16)
+        for layer in layers:
+            solid = sample_cells(self.shape(layer), window, self.resolution, origin=(layer.x, layer.y))
+            index[solid] = self._row[layer.label]
+        index[inside < 0.5] = 0
+        return index
+
+    def example(self, sample: int) -> MaskExample:
+        """Example number `sample`."""
+        rng = numpy_rng(derive_seed(self.seed, "mask example", sample))
+        record, k, form, window = self._draw(rng)
+        return self.build(record, k, form, rng, window)
+
+    def mask_only(self, sample: int) -> np.ndarray:
+        """The target of example `sample`, unmirrored, float32 (R, R): all that the codec learns from."""
+        record, k, _, window = self._draw(numpy_rng(derive_seed(self.seed, "mask example", sample)))
+        return self.target(record.layers[k], window)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[SceneRecord, int, GuideForm, Window]:
+        surface = rng.random() < self.config.surface_share and bool(self._surface)
+        pool = self._surface if surface else self._movable
+        for _ in range(100):
+            number, k = pool[int(rng.integers(len(pool)))]
+            record = self.records[number]
+            box = self.canvas_box(record.layers[k])
+            if box is not None:
+                form = FORMS[int(rng.integers(4))]
+                return record, k, form, self._draw_window(box, form, surface, rng)
+        raise ValueError("no visible object in 100 draws; is the corpus empty?")
+
+    def _draw_window(self, box: Box, form: GuideForm, surface: bool, rng: np.random.Generator) -> Window:
+        # Mask-free predictions start from the whole canvas, so that form sees it more often.
+        share = self.config.window_share * (0.25 if surface else 0.8 if form == "none" else 1.067)
+        if rng.random() >= share:
+            return canvas_window(self.corpus.size)
+        low, high = self.config.window_factor
+        factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        shift = tuple(rng.uniform(-0.8, 0.8, 2))
+        return window_round(box, factor, self.corpus.size, (float(shift[0]), float(shift[1])))
+
+    def build(
+        self, record: SceneRecord, k: int, form: GuideForm, rng: np.random.Generator, window: Window
+    ) -> MaskExample:
+        """The example that predicts layer `k` of a scene in a given view, with all other draws from `rng`."""
+        config, layer, size = self.config, record.layers[k], self.corpus.size
+        box = self.canvas_box(layer)
+        if box is None:
+            raise ValueError(f"layer {k} of scene {record.id} does not show on the canvas")
+        inside = inside_view(window, size, self.resolution)
+        target = self.target(layer, window)
+        on_canvas = target * inside
+        edges = (float(box.x0), float(box.y0), float(box.x1), float(box.y1))
+        guide = draw_guide(form, on_canvas, edges, self._centroid(layer, box), window, config, rng) * inside
+        index = self.layout(self._earlier(record, k, rng), window, inside)
+        geometry = geometry_channels(window, size, self.resolution)
+        label_only = rng.random() < config.label_only_share
+        text = layer.label if label_only else layer.description
+        context = self._context(record, rng)
+        if config.mirror and rng.random() < 0.5:
+            index, guide, target = index[:, ::-1], guide[:, ::-1], target[:, ::-1]
+            geometry = geometry[:, :, ::-1].copy()
+            geometry[1] *= -1  # canvas x runs from -1 to 1
+            text, context = mirror_words(text), mirror_words(context)
+        return MaskExample(index, guide, geometry, target, text, context, form, layer.label, window)
+
+    def _context(self, record: SceneRecord, rng: np.random.Generator) -> str:
+        """One of the few prompts that stand for this scene; which ones goes by the scene, so all styles occur."""
+        if not record.prompts:
+            return ""
+        first = derive_seed("prompt style", record.id) % len(record.prompts)
+        return record.prompts[(first + int(rng.integers(self.config.prompts_per_scene))) % len(record.prompts)]
+
+    def _centroid(self, layer: LayerRecord, box: Box) -> tuple[float, float]:
+        solid = self.shape(layer)[box.y0 - layer.y : box.y1 - layer.y, box.x0 - layer.x : box.x1 - layer.x]
+        total = max(int(solid.sum()), 1)
+        x = float((solid.sum(axis=0) * (np.arange(solid.shape[1]) + 0.5)).sum() / total)
+        y = float((solid.sum(axis=1) * (np.arange(solid.shape[0]) + 0.5)).sum() / total)
+        return box.x0 + x, box.y0 + y
+
+    def _earlier(self, record: SceneRecord, k: int, rng: np.random.Generator) -> list[LayerRecord]:
+        """Layers placed before layer k: as they were, or a random subset, or in another order."""
+        earlier = list(record.layers[:k])
+        if rng.random() < self.config.subset_share:
+            keep = rng.random(len(earlier)) < rng.uniform(0.2, 1.0)
+            earlier = [layer for layer, kept in zip(earlier, keep, strict=True) if kept]
+        if rng.random() < self.config.shuffle_share:
+            surfaces = [layer for layer in earlier if layer.label in self._surfaces]
+            movable = [layer for layer in earlier if layer.label not in self._surfaces]
+            earlier = surfaces + [movable[i] for i in rng.permutation(len(movable))]
+        return earlier

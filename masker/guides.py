@@ -1,0 +1,119 @@
+"""The four forms of spatial guidance as training draws them from a true mask, in a view's cells.
+
+People's guides come from `scene.guidance.Guidance`; these are their noisy twins: jittered boxes, Gaussian
+blobs round a jittered centre, and elastically disturbed dilations. Source: design note smartmask.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, map_coordinates, zoom
+
+from masker.config import ExamplesConfig
+from masker.windows import Window
+
+GuideForm = Literal["none", "box", "blob", "scribble"]
+FORMS: tuple[GuideForm, ...] = ("none", "box", "blob", "scribble")
+
+FloatBox = tuple[float, float, float, float]
+
+
+def jittered_box(box: FloatBox, jitter: float, rng: np.random.Generator) -> FloatBox:
+    """Each edge moves by up to `jitter` of its side, uniformly. Canvas px."""
+    x0, y0, x1, y1 = box
+    dx, dy = jitter * (x1 - x0), jitter * (y1 - y0)
+    shift = rng.uniform(-1, 1, 4)
+    return x0 + shift[0] * dx, y0 + shift[1] * dy, x1 + shift[2] * dx, y1 + shift[3] * dy
+
+
+def box_cells(box: FloatBox, window: Window, resolution: int) -> np.ndarray:
+    """A box seen in a view: the share of each cell inside it, float32 (R, R) in [0, 1]."""
+    cell = window.side / resolution
+
+    def overlap(start: float, low: float, high: float) -> np.ndarray:
+        edges = (start + np.arange(resolution + 1) * cell).clip(low, high)
+        return (edges[1:] - edges[:-1]) / cell
+
+    return np.outer(overlap(window.y0, box[1], box[3]), overlap(window.x0, box[0], box[2])).astype(np.float32)
+
+
+def blob_cells(center: tuple[float, float], sigma: tuple[float, float], window: Window, resolution: int) -> np.ndarray:
+    """exp(-1/2 [((x - mu_x) / s_x)^2 + ((y - mu_y) / s_y)^2]) at the cell centres, float32 (R, R). Canvas px."""
+    xs, ys = window.centers(resolution)
+    x = np.exp(-0.5 * ((xs - center[0]) / sigma[0]) ** 2)
+    y = np.exp(-0.5 * ((ys - center[1]) / sigma[1]) ** 2)
+    return np.outer(y, x).astype(np.float32)
+
+
+def dilate_cells(
+    mask: np.ndarray, radius_frac: float, noise_frac: float = 0.0, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """A scribble: the mask dilated by a share of sqrt(area), its outline bent by smooth noise.
+
+    Args:
+        mask: float32 (R, R), coverage in [0, 1].
+        radius_frac: Dilation over sqrt(area of the mask).
+        noise_frac: Amplitude of the elastic displacement over sqrt(area); 0 = none.
+        rng: Needed where `noise_frac` is above 0.
+
+    Returns:
+        float32 (R, R) in [0, 1], one cell wide soft edge; all 0 for an empty mask.
+    """
+    solid = mask > 0.5
+    if not solid.any():
+        solid = mask > 0
+        if not solid.any():
+            return np.zeros_like(mask, dtype=np.float32)
+    scale = float(np.sqrt(mask.sum()))
+    outside = distance_transform_edt(~solid).astype(np.float32)
+    inside = distance_transform_edt(solid).astype(np.float32)
+    signed = np.where(solid, 0.5 - inside, outside - 0.5)
+    if noise_frac > 0:
+        if rng is None:
+            raise ValueError("dilate_cells needs rng when noise_frac is above 0")
+        resolution = mask.shape[0]
+        knots = rng.normal(0, noise_frac * scale, (2, 6, 6))
+        shift = [zoom(field, resolution / 6, order=1, grid_mode=True, mode="nearest") for field in knots]
+        grid = np.mgrid[0:resolution, 0:resolution].astype(np.float32)
+        signed = map_coordinates(signed, grid + np.stack(shift), order=1, mode="nearest")
+    return (0.5 + radius_frac * scale - signed).clip(0, 1).astype(np.float32)
+
+
+def draw_guide(
+    form: GuideForm,
+    target: np.ndarray,
+    box: FloatBox,
+    centroid: tuple[float, float],
+    window: Window,
+    config: ExamplesConfig,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """G_obj of one form for a training example.
+
+    Args:
+        form: Which form.
+        target: Coverage of the amodal mask in the view, float32 (R, R).
+        box: Box of the amodal mask on the canvas, canvas px.
+        centroid: Its centre of mass, canvas px.
+        window: The view.
+        config: Ranges of the draws.
+        rng: Source of all draws.
+
+    Returns:
+        float32 (R, R) in [0, 1].
+    """
+    resolution = target.shape[0]
+    if form == "none":
+        return np.zeros_like(target)
+    if form == "box":
+        return box_cells(jittered_box(box, config.box_jitter, rng), window, resolution)
+    if form == "blob":
+        width, height = box[2] - box[0], box[3] - box[1]
+        jitter = rng.uniform(-config.blob_jitter, config.blob_jitter, 2)
+        ratio = rng.uniform(*config.blob_sigma)
+        center = (centroid[0] + jitter[0] * width, centroid[1] + jitter[1] * height)
+        return blob_cells(center, (max(ratio * width, 1.0), max(ratio * height, 1.0)), window, resolution)
+    radius = rng.uniform(*config.scribble_radius)
+    return dilate_cells(target, radius, config.scribble_noise, rng)

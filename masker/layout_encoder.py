@@ -1,0 +1,88 @@
+"""The trainable layout encoder `E_phi` and the blending of guidance into the layout (Eq. 5).
+
+Labels become vectors through the frozen text encoder and a learned projection, so there is no table of
+known classes: "couch" lands near "sofa", and a label never seen in training still has a place.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from masker.config import LayoutEncoderConfig
+
+EMPTY_ROW = 0  # row 0 of every label table: no object there
+
+
+def blend_guidance(layout: Tensor, guide: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """S~ = S * (1 - alpha G) + alpha G * g.
+
+    The paper whitens an RGB layout (g = 1). In text-embedding space white has no meaning, so g is a
+    learned vector and S is squashed to (0, 1) first.
+
+    Args:
+        layout: S, (B, C, H, W) in [0, 1].
+        guide: G_obj, (B, 1, H, W) in [0, 1]; all 0 = mask-free.
+        target: g, (C,) in [0, 1].
+        alpha: Strength in [0, 1]; 0.7 in the paper.
+
+    Returns:
+        S~, (B, C, H, W), in [0, 1] where its inputs are.
+
+    Source: SmartMask, arXiv 2312.05039, Eq. 5 (g learned: ours).
+    """
+    weight = alpha * guide
+    return layout * (1 - weight) + weight * target.view(1, -1, 1, 1)
+
+
+class LayoutEncoder(nn.Module):
+    """`E_phi`: label indices and guidance to features at latent resolution.
+
+    Args:
+        config: Sizes; 2 ** len(widths) is the reduction from view cells to latent cells.
+        text_width: Width of the pooled label embeddings.
+    """
+
+    def __init__(self, config: LayoutEncoderConfig, text_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.out_channels = config.widths[-1]
+        self.project = nn.Linear(text_width, config.painted_channels)
+        self.empty = nn.Parameter(torch.zeros(config.painted_channels))
+        self.guide_vector = nn.Parameter(torch.full((config.painted_channels,), 2.0))
+        layers: list[nn.Module] = []
+        before = config.painted_channels
+        for width in config.widths:
+            layers += [
+                nn.Conv2d(before, width, 3, stride=2, padding=1),
+                nn.GroupNorm(max(width // 16, 1), width),
+                nn.SiLU(),
+            ]
+            before = width
+        layers.append(nn.Conv2d(before, before, 3, padding=1))
+        self.convolutions = nn.Sequential(*layers)
+
+    def paint(self, index: Tensor, labels: Tensor) -> Tensor:
+        """S: every cell takes the squashed projection of its label.
+
+        Args:
+            index: int64 (B, H, W), rows of `labels`; `EMPTY_ROW` where nothing lies.
+            labels: (N, D) pooled text embeddings; row `EMPTY_ROW` is ignored (a learned vector stands in).
+
+        Returns:
+            (B, C, H, W) in (0, 1).
+        """
+        # Unit-norm embeddings have entries of about 1 / sqrt(D): scaled up so that the sigmoid has contrast.
+        vectors = self.project(labels * labels.shape[1] ** 0.5)
+        table = torch.cat([self.empty[None], vectors[1:]]).sigmoid()
+        return table[index].permute(0, 3, 1, 2)
+
+    def forward(self, index: Tensor, labels: Tensor, guide: Tensor) -> Tensor:
+        """Features of the guided layout, (B, out_channels, h, w).
+
+        Args:
+            index, labels: As in `paint`.
+            guide: (B, 1, H, W) in [0, 1].
+        """
+        layout = self.paint(index, labels)
+        return self.convolutions(blend_guidance(layout, guide, self.guide_vector.sigmoid(), self.config.alpha))

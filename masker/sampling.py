@@ -1,0 +1,94 @@
+"""Few-step guided sampling in the codec's latents; every candidate runs alone at one fixed batch shape.
+
+torch's CPU kernels differ in the last bits between batch sizes, so the batch of one candidate is always its
+guidance branches and nothing else: candidate i is the same whether one or eight are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from masker.codec import MaskCodec
+from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
+from masker.diffusion import Branch, combine, guidance_branches, make_solver
+from masker.model import Conditions, Kept, MaskModel
+
+
+def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
+    """B views `times` over, (times * B, ...), in the order that `combine` expects."""
+
+    def tile(values: Tensor) -> Tensor:
+        return values.repeat(times, *([1] * (values.ndim - 1)))
+
+    return Conditions(
+        index=tile(conditions.index),
+        labels=conditions.labels,
+        guide=tile(conditions.guide),
+        geometry=tile(conditions.geometry),
+        object_tokens=tile(conditions.object_tokens),
+        object_mask=tile(conditions.object_mask),
+        context_tokens=tile(conditions.context_tokens),
+        context_mask=tile(conditions.context_mask),
+    )
+
+
+def _kept(branches: Sequence[Branch], batch: int) -> Kept:
+    def flags(name: str) -> Tensor:
+        return torch.tensor([getattr(branch, name) for branch in branches for _ in range(batch)])
+
+    return Kept(flags("layout"), flags("object"), flags("context"))
+
+
+@torch.no_grad()
+def sample_latents(
+    model: MaskModel,
+    conditions: Conditions,
+    noise: Tensor,
+    weights: GuidanceWeights,
+    diffusion: DiffusionConfig,
+    sampling: SamplingConfig,
+) -> Tensor:
+    """Denoises latents of B views, all guidance branches of a step in one call of the network.
+
+    Args:
+        model: In evaluation mode.
+        conditions: B views.
+        noise: (B, C, h, w), standard normal.
+        weights: Guidance weights of the chain.
+        diffusion: Noise process the model was trained with.
+        sampling: Number of solver steps.
+
+    Returns:
+        z_0, (B, C, h, w).
+    """
+    branches = guidance_branches(weights)
+    repeated = repeat_conditions(conditions, len(branches))
+    kept = _kept(branches, len(noise))
+    spatial = model.spatial(repeated)
+    tokens, token_mask = model.texts(repeated, kept)
+    solver = make_solver(diffusion, sampling)
+    latents = noise * solver.init_noise_sigma
+    for step in solver.timesteps:
+        stacked = solver.scale_model_input(latents, step).repeat(len(branches), 1, 1, 1)
+        timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
+        output = model.predict(stacked, timesteps, spatial, tokens, token_mask, kept.layout)
+        latents = solver.step(combine(output, branches), step, latents, return_dict=False)[0]
+    return latents
+
+
+@torch.no_grad()
+def sample_masks(
+    model: MaskModel,
+    codec: MaskCodec,
+    conditions: Conditions,
+    noise: Tensor,
+    weights: GuidanceWeights,
+    diffusion: DiffusionConfig,
+    sampling: SamplingConfig,
+) -> Tensor:
+    """`sample_latents`, decoded: soft masks (B, R, R) in [0, 1]."""
+    latents = sample_latents(model, conditions, noise, weights, diffusion, sampling)
+    return codec.decode(latents).sigmoid()[:, 0]

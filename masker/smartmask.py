@@ -1,0 +1,264 @@
+"""SmartMask: the façade. A layout, an object and a scene description go in, ranked amodal masks come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from masker.codec import MaskVAE
+from masker.config import GuidanceWeights, MaskerConfig
+from masker.guides import dilate_cells
+from masker.model import Conditions, MaskModel
+from masker.readout import read_mask, read_surface
+from masker.sampling import sample_masks
+from masker.texts import TextBook
+from masker.weights import load_masker
+from masker.windows import (
+    Window,
+    canvas_window,
+    geometry_channels,
+    inside_view,
+    sample_cells,
+    sample_coverage,
+    window_round,
+)
+from runtime.seeding import torch_generator
+from scene.candidates import MaskCandidate
+from scene.errors import ModelError
+from scene.geometry import Box, Size
+from scene.guidance import Guidance
+from scene.layers import LayeredScene
+from scene.seeds import StepSeed
+
+# A blob of sigma r * side (r = 0.375 on average in training) falls to this level at the object's box.
+GUIDE_BOX_LEVEL = 0.41
+ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
+MIN_MASK_PX = 12
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What stays the same for all candidates of one call."""
+
+    size: Size
+    layout: np.ndarray  # int16 (H, W), rows of `labels`, 0 = nothing
+    labels: torch.Tensor  # (N, D)
+    texts: dict[str, torch.Tensor]
+    surface: bool
+    guidance: Guidance | None
+
+
+@dataclass(frozen=True)
+class _View:
+    """One pass of the network: where it looked and the soft mask (R, R) it saw."""
+
+    window: Window
+    soft: np.ndarray
+
+
+class SmartMask:
+    """Predicts masks of the object to add; make one with `from_pretrained`.
+
+    Args:
+        config: As trained; `sampling` may be overridden.
+        codec, model: In evaluation mode.
+        texts: Text features.
+        surfaces: Labels that are surfaces (sky, grass): read out whole, never zoomed.
+    """
+
+    def __init__(
+        self, config: MaskerConfig, codec: MaskVAE, model: MaskModel, texts: TextBook, surfaces: Sequence[str] = ()
+    ) -> None:
+        self.config, self.codec, self.model, self.texts = config, codec, model, texts
+        self.surfaces = frozenset(surfaces)
+
+    @classmethod
+    def from_pretrained(cls, path: Path | str, texts: TextBook | None = None) -> SmartMask:
+        """Loads an exported masker folder.
+
+        Args:
+            path: Folder with `masker.yaml`, `codec.yaml`, `labels.json` and two safetensors files.
+            texts: Text features; by default the shared MiniLM is loaded.
+
+        Raises:
+            UserError: the folder or the text encoder's package is missing or does not fit.
+        """
+        config, codec, model, facts = load_masker(Path(path))
+        surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
+        return cls(config, codec, model, texts or TextBook.load(config.text), surfaces)
+
+    def predict(
+        self,
+        scene: LayeredScene,
+        label: str,
+        description: str,
+        context: str,
+        *,
+        guidance: Guidance | None,
+        count: int,
+        seed: StepSeed,
+    ) -> list[MaskCandidate]:
+        """Amodal masks of the next object, best first.
+
+        Candidate i depends on (scene, texts, guidance, seed, i), not on `count`.
+
+        Args:
+            scene: What is there already; its layout is all that is looked at.
+            label: Category of the object.
+            description: T_obj; empty = the label.
+            context: T_context, the caption of the whole scene; empty = none.
+            guidance: Box, blob or scribble, or None for mask-free.
+            count: Candidates wanted, at least 1.
+            seed: Source of all randomness.
+
+        Returns:
+            `count` candidates at most (one that stayed empty is left out), by falling score.
+
+        Raises:
+            ModelError: every candidate stayed empty.
+            ValueError: `count` below 1, or a guide of another size than the canvas.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; ask for at least 1 candidate")
+        request = self._request(scene, label, description or label, context, guidance)
+        found = [self._candidate(request, seed, number) for number in range(count)]
+        candidates = [candidate for candidate in found if candidate is not None]
+        if not candidates:
+            raise ModelError(
+                f"no mask for {label!r}: {count} candidates stayed empty in "
+                f"{self.config.sampling.attempts} draws each; give a box or another seed"
+            )
+        return sorted(candidates, key=lambda candidate: -candidate.score)
+
+    def _request(
+        self, scene: LayeredScene, label: str, description: str, context: str, guidance: Guidance | None
+    ) -> _Request:
+        if guidance is not None and guidance.map.shape != scene.size.shape:
+            raise ValueError(f"the guide is {guidance.map.shape}; the canvas is {scene.size.shape}")
+        layout = scene.layout
+        return _Request(
+            size=scene.size,
+            layout=(layout.index + 1).astype(np.int16),
+            labels=self.texts.label_table(("", *layout.labels)),
+            texts=self.texts.batch([description], [context]),
+            surface=label in self.surfaces and guidance is None,
+            guidance=guidance,
+        )
+
+    def _candidate(self, request: _Request, seed: StepSeed, number: int) -> MaskCandidate | None:
+        for attempt in range(self.config.sampling.attempts):
+            candidate = self._attempt(request, seed.derive("mask", number, attempt), number, attempt)
+            if candidate is not None:
+                return candidate
+        return None
+
+    def _attempt(self, request: _Request, seed: int, number: int, attempt: int) -> MaskCandidate | None:
+        sampling = self.config.sampling
+        generator = torch_generator(seed)
+        first = self._first_view(request, generator)
+        mask = self._read(first, request)
+        if int(mask.sum()) < MIN_MASK_PX:
+            return None
+        last, first_mask = first, mask
+        if self._wants_refinement(request):
+            zoomed = self._refined_view(request, mask, generator)
+            refined = self._read(zoomed, request) if zoomed else None
+            if zoomed is not None and refined is not None and int(refined.sum()) >= MIN_MASK_PX:
+                last, mask = zoomed, refined
+        details = self._details(last, mask, first_mask, request.guidance)
+        score = float(np.prod([details[name] for name in ("confidence", "stability", "guide_fit") if name in details]))
+        whole = {**details, "candidate": float(number), "attempt": float(attempt), "passes": 1.0 + (last is not first)}
+        return MaskCandidate(mask, score, whole) if sampling.attempts else None
+
+    def _first_view(self, request: _Request, generator: torch.Generator) -> _View:
+        """The whole canvas when mask-free, else straight a window round the guide."""
+        sampling, resolution = self.config.sampling, self.codec.resolution
+        if request.guidance is None:
+            window = canvas_window(request.size)
+            guide = np.zeros((resolution, resolution), dtype=np.float32)
+            return self._look(request, window, guide, sampling.free_weights, generator)
+        window = window_round(guide_box(request.guidance), sampling.guided_window, request.size)
+        guide = sample_coverage(request.guidance.map, window, resolution)
+        return self._look(request, window, guide, sampling.weights, generator)
+
+    def _wants_refinement(self, request: _Request) -> bool:
+        refine = self.config.sampling.refine
+        return not request.surface and (refine == "all" or (refine == "free" and request.guidance is None))
+
+    def _refined_view(self, request: _Request, mask: np.ndarray, generator: torch.Generator) -> _View | None:
+        """Zoom refinement: the same model on a window round the first mask, which serves as scribble."""
+        sampling = self.config.sampling
+        box = Box.from_mask(mask)
+        if box is None:
+            return None
+        window = window_round(box, sampling.refine_window, request.size)
+        if window.side > ZOOM_WORTHWHILE * max(request.size):
+            return None
+        seen = sample_coverage(mask, window, self.codec.resolution)
+        guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.codec.resolution)
+        return self._look(request, window, guide, sampling.weights, generator)
+
+    def _look(
+        self,
+        request: _Request,
+        window: Window,
+        guide: np.ndarray,
+        weights: GuidanceWeights,
+        generator: torch.Generator,
+    ) -> _View:
+        """One sampled soft mask of one view."""
+        resolution = self.codec.resolution
+        index = sample_cells(request.layout, window, resolution)
+        conditions = Conditions(
+            index=torch.from_numpy(index).long()[None],
+            labels=request.labels,
+            guide=torch.from_numpy(guide)[None, None],
+            geometry=torch.from_numpy(geometry_channels(window, request.size, resolution))[None],
+            **request.texts,
+        )
+        noise = torch.randn(
+            (1, self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size), generator=generator
+        )
+        config = self.config
+        soft = sample_masks(self.model, self.codec, conditions, noise, weights, config.diffusion, config.sampling)
+        return _View(window, soft[0].numpy())
+
+    def _read(self, view: _View, request: _Request) -> np.ndarray:
+        sampling = self.config.sampling
+        if request.surface:
+            return read_surface(view.soft, view.window, request.size, sampling.threshold)
+        return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
+
+    def _details(
+        self, view: _View, mask: np.ndarray, first_mask: np.ndarray, guidance: Guidance | None
+    ) -> dict[str, float]:
+        """What the score is made of, each 0 to 1.
+
+        confidence: how far the soft mask's cells stand from the fence, over cells in or near the object.
+        stability: IoU of the first and the refined mask (only where there was a second pass).
+        guide_fit: IoU of the mask's box with the guide's box (only where there was a guide).
+        """
+        soft = view.soft
+        near = soft > 0.05
+        confidence = float(np.abs(2 * soft[near] - 1).mean()) if near.any() else 0.0
+        details = {"confidence": confidence}
+        if first_mask is not mask:
+            union = int((first_mask | mask).sum())
+            details["stability"] = int((first_mask & mask).sum()) / union if union else 0.0
+        box = Box.from_mask(mask)
+        if guidance is not None and box is not None:
+            details["guide_fit"] = box.iou(guide_box(guidance))
+        return details
+
+
+def guide_box(guidance: Guidance) -> Box:
+    """The box that a guide speaks of, canvas px: where it is above `GUIDE_BOX_LEVEL` of its maximum."""
+    peak = float(guidance.map.max())
+    box = Box.from_mask(guidance.map >= GUIDE_BOX_LEVEL * peak)
+    if box is None:
+        raise ValueError("the guide is empty")
+    return box

@@ -1,0 +1,200 @@
+"""What the one training loop needs from the mask model: data, loss, sample sheet and export of either stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from masker.codec import MaskVAE, codec_loss
+from masker.config import CodecConfig, MaskerConfig
+from masker.diffusion import NoiseProcess
+from masker.examples import ExampleSource, MaskExample
+from masker.model import Conditions, Kept, MaskModel
+from masker.sheet import codec_sheet, denoiser_sheet
+from masker.texts import TextBook
+from masker.weights import build_model, export_codec, export_masker, load_codec
+from runtime.seeding import torch_generator
+from scene.corpus.store import Corpus
+from scene.seeds import derive_seed
+
+M = TypeVar("M", bound=nn.Module)
+STANDARDISE_SAMPLES = 1024  # masks over which the codec's latent mean and deviation are measured
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+@dataclass(frozen=True)
+class CodecBatch:
+    """Masks (B, 1, R, R) in [0, 1] and the VAE's noise (B, C, h, w)."""
+
+    masks: Tensor
+    noise: Tensor
+
+
+class CodecTask:
+    """Stage `codec`: the mask VAE on masks in windows and on the whole canvas."""
+
+    def __init__(self, config: CodecConfig, corpus: Corpus) -> None:
+        self.config = config
+        self.source = ExampleSource(corpus, "train", config.examples, config.codec.resolution, config.fit.seed)
+        self.held_out = ExampleSource(corpus, "val", config.examples, config.codec.resolution, config.fit.seed)
+        self.model: nn.Module = seeded(lambda: MaskVAE(config.codec), config.fit.seed)
+
+    def batch(self, samples: Sequence[int]) -> CodecBatch:
+        """See `runtime.training.TrainingTask`."""
+        codec = self.config.codec
+        shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
+        masks = [self.source.mask_only(sample) for sample in samples]
+        return CodecBatch(_stack(masks)[:, None], sample_noise(self.config.fit.seed, "codec", samples, shape))
+
+    def loss(self, model: nn.Module, batch: CodecBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        return codec_loss(cast(MaskVAE, model), batch.masks, batch.noise, self.config.codec)
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Validation masks and their reconstructions."""
+        codec_sheet(cast(MaskVAE, model), self.held_out, path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Measures the latents' scale over training masks, then writes the codec folder."""
+        masks = _stack([self.source.mask_only(sample) for sample in range(STANDARDISE_SAMPLES)])[:, None]
+        codec = cast(MaskVAE, model)
+        codec.standardise(masks)
+        export_codec(codec, self.config, out)
+
+
+@dataclass(frozen=True)
+class DenoiserBatch:
+    """Everything one step needs; B samples."""
+
+    masks: Tensor
+    conditions: Conditions
+    kept: Kept
+    noise: Tensor
+    timesteps: Tensor
+
+
+class DenoiserTask:
+    """Stage `denoiser`: layout encoder and denoiser, in the latents of a frozen codec.
+
+    Args:
+        config: Root config.
+        corpus: Training data.
+        codec: Overrides `config.codec` (tests).
+        texts: Overrides the shared text encoder (tests).
+    """
+
+    def __init__(
+        self,
+        config: MaskerConfig,
+        corpus: Corpus,
+        codec: MaskVAE | None = None,
+        texts: TextBook | None = None,
+    ) -> None:
+        self.config = config
+        self.codec = codec if codec is not None else load_codec(Path(config.codec))
+        self.codec.eval().requires_grad_(False)
+        resolution, seed = self.codec.resolution, config.fit.seed
+        self.source = ExampleSource(corpus, "train", config.examples, resolution, seed)
+        self.held_out = ExampleSource(corpus, "val", config.examples, resolution, seed)
+        self.texts = texts if texts is not None else TextBook.load(config.text)
+        self.labels = self.texts.label_table(self.source.labels)
+        self.process = NoiseProcess(config.diffusion)
+        self.model: nn.Module = seeded(lambda: build_model(config, self.codec), seed)
+
+    def batch(self, samples: Sequence[int]) -> DenoiserBatch:
+        """See `runtime.training.TrainingTask`."""
+        seed = self.config.fit.seed
+        examples = [self.source.example(sample) for sample in samples]
+        shape = (self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size)
+        return DenoiserBatch(
+            _stack([example.target for example in examples])[:, None],
+            self.conditions(examples),
+            self._kept(samples),
+            sample_noise(seed, "denoiser", samples, shape),
+            self._timesteps(samples),
+        )
+
+    def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
+        """The network's view of some examples."""
+        return Conditions(
+            index=_stack([example.index for example in examples]).long(),
+            labels=self.labels,
+            guide=_stack([example.guide for example in examples])[:, None],
+            geometry=_stack([example.geometry for example in examples]),
+            **self.texts.batch([example.object for example in examples], [example.context for example in examples]),
+        )
+
+    def _kept(self, samples: Sequence[int]) -> Kept:
+        dropout = self.config.dropout
+        draws = np.array(
+            [np.random.default_rng(derive_seed(self.config.fit.seed, "mask dropout", n)).random(4) for n in samples]
+        )
+        kept = draws[:, 3:] >= dropout.all
+        shares = np.array([dropout.layout, dropout.object, dropout.context])
+        keep = torch.from_numpy((draws[:, :3] >= shares) & kept)
+        return Kept(keep[:, 0], keep[:, 1], keep[:, 2])
+
+    def _timesteps(self, samples: Sequence[int]) -> Tensor:
+        # A golden-ratio sequence spreads the steps of any run of samples evenly: less gradient noise
+        # than independent draws, and still a function of the sample number alone.
+        offset = derive_seed(self.config.fit.seed, "mask timesteps") % 10**6 / 10**6
+        golden = 0.6180339887498949
+        shares = [(offset + sample * golden) % 1.0 for sample in samples]
+        steps = self.config.diffusion.train_timesteps
+        return torch.tensor([min(int(share * steps), steps - 1) for share in shares])
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        with torch.no_grad():
+            clean = self.codec.encode(batch.masks)
+        noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
+        output = model(noisy, batch.timesteps, batch.conditions, batch.kept)
+        error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
+        loss = (error * self.process.weights(batch.timesteps)).mean()
+        facts = {"v_loss": error.detach().mean().item()}
+        weight = self.config.diffusion.mask_loss_weight
+        if weight > 0:
+            term = self._mask_loss(noisy, output, batch)
+            loss = loss + weight * term
+            facts["mask_loss"] = term.item()
+        return loss, facts
+
+    def _mask_loss(self, noisy: Tensor, output: Tensor, batch: DenoiserBatch) -> Tensor:
+        """Cross entropy of the decoded estimate of z_0, weighted by the signal left at that step."""
+        estimate = self.process.estimate_clean(noisy, output, batch.timesteps)
+        logits = self.codec.decode(estimate)
+        entropy = nn.functional.binary_cross_entropy_with_logits(logits, batch.masks, reduction="none")
+        # At high noise the estimate is an average over shapes, and a sharp mask is the wrong thing to ask for.
+        trust = self.process.alphas_cumprod[batch.timesteps]
+        return (entropy.mean((1, 2, 3)) * trust).mean()
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Validation objects under the four forms of guidance."""
+        denoiser_sheet(cast(MaskModel, model), self.codec, self.conditions, self.held_out, self.config, path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Writes the masker folder: config, labels, codec and model weights."""
+        export_masker(model, self.codec, self.config, self.source.labels, self.source.corpus, out)
+
+
+def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (B, *shape), one generator per sample number."""
+    return torch.stack(
+        [torch.randn(shape, generator=torch_generator(derive_seed(seed, purpose, "noise", n))) for n in samples]
+    )
+
+
+def seeded(build: Callable[[], M], seed: int) -> M:
+    """`build()` with torch's global generator seeded for its duration and restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initial weights"))
+        return build()

@@ -1,0 +1,83 @@
+"""Training examples: right pixels, right words, and nothing but the sample number behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from masker.config import ExamplesConfig
+from masker.examples import ExampleSource, mirror_words
+from masker.windows import canvas_window, sample_cells, sample_coverage, window_round
+from scene.corpus.store import Corpus
+
+
+@pytest.fixture(scope="module")
+def source(corpus: Corpus) -> ExampleSource:
+    return ExampleSource(corpus, "train", ExamplesConfig(), 32, seed=5)
+
+
+def test_an_example_is_a_function_of_its_number(corpus: Corpus, source: ExampleSource) -> None:
+    other = ExampleSource(corpus, "train", ExamplesConfig(), 32, seed=5)
+    other.example(3)  # order must not matter
+    for number in (0, 7):
+        first, second = source.example(number), other.example(number)
+        for name in ("index", "guide", "geometry", "target"):
+            assert np.array_equal(getattr(first, name), getattr(second, name))
+        assert (first.object, first.context, first.form) == (second.object, second.context, second.form)
+
+
+def test_shares_of_forms_windows_and_surfaces(source: ExampleSource) -> None:
+    examples = [source.example(number) for number in range(800)]
+    forms = Counter(example.form for example in examples)
+    assert all(abs(forms[form] / 800 - 0.25) < 0.06 for form in ("none", "box", "blob", "scribble"))
+    windows = np.mean([example.window.side < 320 for example in examples if example.label != "sky"])
+    assert 0.6 < windows < 0.85
+    assert 0.02 < np.mean([example.label in ("sky", "grass") for example in examples]) < 0.12
+    assert len({example.object for example in examples if example.label == "ball"}) == 2  # label and description
+
+
+def test_target_and_layout_agree_with_the_corpus_on_the_canvas(corpus: Corpus, source: ExampleSource) -> None:
+    plain = ExamplesConfig(mirror=False, subset_share=0, shuffle_share=0)
+    straight = ExampleSource(corpus, "train", plain, 32, seed=5)
+    record, window = straight.records[0], canvas_window(corpus.size)
+    example = straight.build(record, 4, "none", np.random.default_rng(0), window)
+    inside = example.geometry[0] == 1
+    expected = sample_coverage(corpus.mask(record.layers[4]), window, 32)
+    assert np.allclose(example.target[inside], expected[inside])
+    layout = corpus.layout(record, 4)
+    labels = ("", *corpus.labels)
+    names = np.array(["", *layout.labels])[sample_cells(layout.index, window, 32, outside=-1) + 1]
+    assert (np.array(labels)[example.index] == names).all()
+
+
+def test_mirroring_mirrors_everything(corpus: Corpus) -> None:
+    source = ExampleSource(corpus, "train", ExamplesConfig(subset_share=0, shuffle_share=0), 32, seed=0)
+    record = source.records[0]
+    box = source.canvas_box(record.layers[3])
+    assert box is not None
+    window = window_round(box, 2.0, corpus.size, (0.6, -0.5))
+    straight = ExampleSource(corpus, "train", ExamplesConfig(mirror=False, subset_share=0), 32, seed=0)
+    plain = straight.build(record, 3, "none", np.random.default_rng(0), window)
+    built = [source.build(record, 3, "none", np.random.default_rng(i), window) for i in range(12)]
+    mirrored = next(e for e in built if not np.array_equal(e.target, plain.target))
+    assert np.array_equal(plain.target, mirrored.target[:, ::-1])
+    assert np.array_equal(plain.index, mirrored.index[:, ::-1])
+    assert np.allclose(plain.geometry[1], -mirrored.geometry[1][:, ::-1])
+    assert np.allclose(plain.geometry[2], mirrored.geometry[2][:, ::-1])
+    assert mirrored.geometry[1, 0, 0] < mirrored.geometry[1, 0, -1]  # x still grows to the right
+
+
+def test_mirrored_words() -> None:
+    text = "a dog left of a tree, the rightmost boy on the Left-hand side; bright"
+    assert mirror_words(text) == "a dog right of a tree, the leftmost boy on the Right-hand side; bright"
+    assert mirror_words(mirror_words(text)) == text
+
+
+def test_box_of_an_object_cut_by_the_canvas_is_exact(corpus: Corpus, source: ExampleSource) -> None:
+    from scene.geometry import Box
+
+    for record in corpus.records("train"):
+        for layer in record.layers:
+            assert source.canvas_box(layer) == Box.from_mask(corpus.mask(layer))

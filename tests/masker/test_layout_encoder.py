@@ -1,0 +1,59 @@
+"""Eq. 5 and the painting of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from masker.config import LayoutEncoderConfig
+from masker.layout_encoder import LayoutEncoder, blend_guidance
+
+
+def _case(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    layout = torch.rand(2, 3, 5, 5, generator=generator)
+    guide = torch.rand(2, 1, 5, 5, generator=generator)
+    return layout, guide, torch.rand(3, generator=generator)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), alpha=st.floats(0, 1))
+def test_blend_stays_between_layout_and_target(seed: int, alpha: float) -> None:
+    layout, guide, target = _case(seed)
+    blended = blend_guidance(layout, guide, target, alpha)
+    corner = target.view(1, -1, 1, 1).expand_as(layout)
+    assert (blended >= torch.minimum(layout, corner) - 1e-6).all()
+    assert (blended <= torch.maximum(layout, corner) + 1e-6).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_rgb_form_is_the_papers_equation(seed: int) -> None:
+    layout, guide, _ = _case(seed)
+    papers = layout * (1 - 0.7 * guide) + 0.7 * guide
+    torch.testing.assert_close(blend_guidance(layout, guide, torch.ones(3), 0.7), papers)
+
+
+def test_no_guide_leaves_the_layout_alone_and_alpha_one_hides_it() -> None:
+    layout, guide, target = _case(0)
+    assert torch.equal(blend_guidance(layout, torch.zeros_like(guide), target, 0.7), layout)
+    full = blend_guidance(layout, torch.ones_like(guide), target, 1.0)
+    torch.testing.assert_close(full, target.view(1, -1, 1, 1).expand_as(layout))
+
+
+def test_paint_depends_on_the_label_vector_not_on_its_row() -> None:
+    encoder = LayoutEncoder(LayoutEncoderConfig(painted_channels=6, widths=(16,)), text_width=8)
+    labels = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    index = torch.tensor(np.array([[[0, 1], [2, 3]]]))
+    swapped = labels[[0, 2, 1, 3]]
+    other = torch.tensor(np.array([[[0, 2], [1, 3]]]))
+    torch.testing.assert_close(encoder.paint(index, labels), encoder.paint(other, swapped))
+
+
+def test_row_zero_is_nothing_whatever_its_vector() -> None:
+    encoder = LayoutEncoder(LayoutEncoderConfig(painted_channels=6, widths=(16,)), text_width=8)
+    index = torch.zeros(1, 2, 2, dtype=torch.long)
+    first, second = (encoder.paint(index, torch.full((2, 8), value)) for value in (0.0, 5.0))
+    assert torch.equal(first, second)

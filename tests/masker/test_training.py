@@ -1,0 +1,151 @@
+"""Both stages in the one training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from masker.config import CodecConfig, MaskerConfig, load_stage_config
+from masker.tasks import CodecTask, DenoiserTask
+from masker.texts import TextBook
+from masker.weights import load_codec, load_masker
+from runtime.config import validate
+from runtime.training import fit
+from runtime.weights import asset_dir
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+
+from .conftest import CODEC, masker_config
+
+
+def _task(codec_folder: Path, corpus: Corpus, texts: TextBook, **more: object) -> DenoiserTask:
+    return DenoiserTask(masker_config(codec_folder, **more), corpus, texts=texts)
+
+
+def test_one_batch_can_be_learned_by_heart(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    task = _task(codec_folder, corpus, texts)
+    batch = task.batch([0, 1, 2, 3])
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss, facts = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(facts["v_loss"])
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_every_trainable_part_gets_a_gradient(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    task = _task(codec_folder, corpus, texts, diffusion={"mask_loss_weight": 0.5})
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=1e-2)
+    for start in (0, 8, 16):  # two layers in a row start at zero and open one step after the other
+        loss, _ = task.loss(task.model, task.batch(list(range(start, start + 8))))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    parts = ("layout_encoder.project", "layout_encoder.guide_vector", "layout_encoder.empty", "roles", "denoiser")
+    for part in parts:
+        gradients = [p.grad for n, p in task.model.named_parameters() if n.startswith(part)]
+        assert any(g is not None and g.abs().max() > 0 for g in gradients), part
+    assert all(parameter.grad is None for parameter in task.codec.parameters())
+
+
+def test_a_batch_depends_on_its_numbers_only(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    task = _task(codec_folder, corpus, texts)
+    whole, part = task.batch([4, 5, 6, 7]), task.batch([6])
+    assert torch.equal(whole.masks[2:3], part.masks)
+    assert torch.equal(whole.noise[2:3], part.noise)
+    assert torch.equal(whole.timesteps[2:3], part.timesteps)
+    assert torch.equal(whole.conditions.context_tokens[2:3], part.conditions.context_tokens)
+    assert torch.equal(whole.kept.layout[2:3], part.kept.layout)
+
+
+def test_timesteps_are_spread_evenly(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    steps = _task(codec_folder, corpus, texts)._timesteps(range(64))
+    counts = torch.histc(steps.float(), bins=8, min=0, max=1000)
+    assert counts.min() >= 7
+    assert counts.max() <= 9
+
+
+def test_dropout_shares(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    kept = _task(codec_folder, corpus, texts)._kept(range(3000))
+    shares = [1 - flags.float().mean().item() for flags in (kept.layout, kept.object, kept.context)]
+    expected = [1 - 0.95 * 0.9, 1 - 0.95 * 0.9, 1 - 0.95 * 0.85]
+    assert shares == pytest.approx(expected, abs=0.03)
+
+
+def test_resume_equals_uninterrupted(
+    codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DenoiserTask, "sheet", lambda self, model, path: None)
+    straight = _task(codec_folder, corpus, texts)
+    fit(straight, straight.config.fit, tmp_path / "straight", resume=False)
+    # Same schedule, cut after two of four steps by a stop request, as Ctrl-C would.
+    first = _task(codec_folder, corpus, texts)
+    batches = 0
+    original = first.batch
+
+    def stopping(samples):  # type: ignore[no-untyped-def]
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(samples)
+
+    first.batch = stopping  # type: ignore[method-assign]
+    assert fit(first, first.config.fit, tmp_path / "cut", resume=False) == 8
+    second = _task(codec_folder, corpus, texts)
+    assert fit(second, second.config.fit, tmp_path / "cut", resume=True) == 16
+    for name, parameter in straight.model.state_dict().items():
+        assert torch.equal(parameter, second.model.state_dict()[name]), name
+    first_bytes, second_bytes = (
+        (tmp_path / run / "export" / "model.safetensors").read_bytes() for run in ("straight", "cut")
+    )
+    assert first_bytes == second_bytes
+
+
+def test_codec_stage_trains_exports_and_draws(corpus: Corpus, tmp_path: Path) -> None:
+    settings = {"batch_size": 8, "total_samples": 16, "sheet_every": 16, "threads": torch.get_num_threads()}
+    config = validate(CodecConfig, {"codec": CODEC.model_dump(), "fit": settings}, "test")
+    task = CodecTask(config, corpus)
+    fit(task, config.fit, tmp_path / "codec", resume=False)
+    codec = load_codec(tmp_path / "codec" / "export")
+    assert codec.latent_std.min() > 0
+    assert list((tmp_path / "codec" / "sheets").glob("*.png"))
+
+
+def test_denoiser_sheet_and_export(codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path) -> None:
+    task = _task(codec_folder, corpus, texts)
+    task.model.eval()
+    task.sheet(task.model, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    task.export(task.model, tmp_path / "export")
+    config, _, model, facts = load_masker(tmp_path / "export")
+    assert config.denoiser == task.config.denoiser
+    assert facts["surfaces"] == ["sky", "grass"]
+    for name, tensor in task.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("path", sorted(asset_dir("configs").glob("masker/*.yaml")), ids=lambda path: path.name)
+def test_shipped_configs_parse(path: Path) -> None:
+    config = load_stage_config(path)
+    stage = yaml.safe_load(path.read_text(encoding="utf-8"))["stage"]
+    assert isinstance(config, CodecConfig if stage == "codec" else MaskerConfig)
+    assert "smartscene train masker --config" in path.read_text(encoding="utf-8")
+
+
+def test_a_wrong_config_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("stage: denoiser\ncodec: x\nlayers: 3\nfit: {}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="layers"):
+        load_stage_config(path)
+    with pytest.raises(UserError, match="cannot read config"):
+        load_stage_config(tmp_path / "missing.yaml")
