@@ -13,7 +13,7 @@ The parser never guesses: anything else is a `ModelError` that says what is wron
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -176,13 +176,19 @@ class AnswerAutomaton:
         labels: categories allowed here.
         allow_stop: whether the answer may be "stop".
         max_description_tokens: longest description.
+        plain: labels whose description may be left out; every other label must be described. None = all.
 
     Raises:
         ModelError: nothing at all is allowed.
     """
 
     def __init__(
-        self, tokens: AnswerTokens, labels: Iterable[str], allow_stop: bool, max_description_tokens: int = 16
+        self,
+        tokens: AnswerTokens,
+        labels: Iterable[str],
+        allow_stop: bool,
+        max_description_tokens: int = 16,
+        plain: Collection[str] | None = None,
     ) -> None:
         self._tokens = tokens
         self._paths = [tokens.label_paths[label] for label in labels]
@@ -191,6 +197,7 @@ class AnswerAutomaton:
         if not self._paths:
             raise ModelError("no label is left to propose and stopping is not allowed")
         self._max_description = max_description_tokens
+        self._plain = plain
         self.ids: list[int] = []
         self._head = 0  # tokens of the label path with its separator; 0 while it is being written
         self.done = False
@@ -216,7 +223,8 @@ class AnswerAutomaton:
         if position <= BOX_DIGITS:
             return self._allowed_digits(position - 1)
         if position == BOX_DIGITS + 1:
-            return self._tokens.end, self._tokens.separator
+            described = self._plain is not None and self.label not in self._plain
+            return (self._tokens.separator,) if described else (self._tokens.end, self._tokens.separator)
         words = position - BOX_DIGITS - 2
         if words == 0:
             return self._tokens.description_start

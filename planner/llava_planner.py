@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,11 +43,12 @@ class PlannerConfig(Config):
 
 @dataclass(frozen=True)
 class _Cursor:
-    """Where decoding stands: cache filled to `length`, and the logits that follow."""
+    """Where decoding stands: cache filled to `length`, the logits that follow, and chosen tokens not yet fed."""
 
     cache: Any
     length: int
     logits: torch.Tensor
+    pending: tuple[int, ...] = ()
 
 
 class LlavaPlanner:
@@ -217,7 +218,9 @@ class LlavaPlanner:
         allow_stop = True
         notes: list[str] = []
         for _ in range(self.config.max_rulings):
-            automaton = AnswerAutomaton(self.tokens, labels, allow_stop, self.config.max_description_tokens)
+            automaton = AnswerAutomaton(
+                self.tokens, labels, allow_stop, self.config.max_description_tokens, self.fixed_descriptions.keys()
+            )
             cursor = self._advance(automaton, start, pick, until_head=True)
             ruling = rule(automaton.label, state, self.config.guards)
             if ruling is None:
@@ -254,7 +257,7 @@ class LlavaPlanner:
         surplus = cursor.cache.get_seq_length() - cursor.length
         if surplus:
             cursor.cache.crop(-surplus)
-        pending: list[int] = []
+        pending = list(cursor.pending)
         while not automaton.done and not (until_head and automaton.head_done):
             allowed = automaton.allowed()
             if len(allowed) == 1:
@@ -266,9 +269,7 @@ class LlavaPlanner:
                 token = pick(cursor.logits, allowed)
             automaton.advance(token)
             pending.append(token)
-        if pending and not automaton.done:
-            cursor = self._forward(torch.tensor([pending]), cursor.cache, cursor.length)
-        return cursor
+        return replace(cursor, pending=tuple(pending))
 
     def free_answer(self, scene: LayeredScene, prompt: str, max_tokens: int) -> str:
         """The likeliest answer line without grammar, guards or label set: what the model alone would say."""

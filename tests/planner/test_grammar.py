@@ -128,6 +128,14 @@ def test_automaton_allows_every_answer(label, box, description):
     assert automaton.label == label
 
 
+def test_labels_without_a_fixed_description_must_be_described():
+    for label, described in (("boy", True), ("sky", False)):
+        automaton = AnswerAutomaton(TOKENS, LABELS, False, plain={"sky"})
+        for token in TOKENIZER.encode(f"{label} | 12403088").ids:
+            automaton.advance(token)
+        assert (TOKENS.end in automaton.allowed()) != described
+
+
 def test_automaton_refuses_a_forbidden_token():
     automaton = AnswerAutomaton(TOKENS, ["boy"], False)
     with pytest.raises(ValueError, match="not allowed"):
