@@ -78,7 +78,7 @@ def evaluate(
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     spent_s, masks, empty, pairs = 0.0, 0, 0, []
     for number, case in enumerate(tqdm(cases, unit="object", disable=not progress)):
-        scene = _layout_scene(corpus, case)
+        scene = corpus.scene(case.record, case.k)
         label = case.record.layers[case.k].label
         for form in FORMS:
             guidance = true_guide(case, form, corpus.size, seed)
@@ -166,11 +166,6 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two bool masks; 1 where both are empty."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else 1.0
-
-
-def _layout_scene(corpus: Corpus, case: Case) -> LayeredScene:
-    scene = corpus.scene(case.record, case.k)
-    return LayeredScene(scene.size, scene.prompt, scene.layers)
 
 
 def _predict(

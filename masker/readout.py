@@ -9,7 +9,7 @@ from masker.windows import Window, to_canvas
 from scene.geometry import Size
 
 THIN_LEVEL = 0.25  # least soft value of a thin part that is kept
-THIN_LIFT = 0.35  # what is added to it
+THIN_LIFT = 0.3  # what is added to it
 EIGHT = np.ones((3, 3), dtype=bool)
 
 

@@ -157,22 +157,22 @@ class SmartMask:
         return None
 
     def _attempt(self, request: _Request, seed: int, number: int, attempt: int) -> MaskCandidate | None:
-        sampling = self.config.sampling
+        """One draw: the first pass, perhaps the zoom pass; None where the mask came out empty."""
         generator = torch_generator(seed)
         first = self._first_view(request, generator)
         mask = self._read(first, request)
         if int(mask.sum()) < MIN_MASK_PX:
             return None
-        last, first_mask = first, mask
+        last, first_mask = first, None
         if self._wants_refinement(request):
             zoomed = self._refined_view(request, mask, generator)
-            refined = self._read(zoomed, request) if zoomed else None
+            refined = self._read(zoomed, request) if zoomed is not None else None
+            # A zoom pass that loses the object is worth less than the first pass.
             if zoomed is not None and refined is not None and int(refined.sum()) >= MIN_MASK_PX:
-                last, mask = zoomed, refined
-        details = self._details(last, mask, first_mask, request.guidance)
-        score = float(np.prod([details[name] for name in ("confidence", "stability", "guide_fit") if name in details]))
-        whole = {**details, "candidate": float(number), "attempt": float(attempt), "passes": 1.0 + (last is not first)}
-        return MaskCandidate(mask, score, whole) if sampling.attempts else None
+                last, first_mask, mask = zoomed, mask, refined
+        quality = self._quality(last, mask, first_mask, request.guidance)
+        facts = {"candidate": float(number), "attempt": float(attempt), "passes": 1.0 if first_mask is None else 2.0}
+        return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
     def _first_view(self, request: _Request, generator: torch.Generator) -> _View:
         """The whole canvas when mask-free, else straight a window round the guide."""
@@ -233,26 +233,24 @@ class SmartMask:
             return read_surface(view.soft, view.window, request.size, sampling.threshold)
         return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
 
-    def _details(
-        self, view: _View, mask: np.ndarray, first_mask: np.ndarray, guidance: Guidance | None
+    def _quality(
+        self, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None
     ) -> dict[str, float]:
-        """What the score is made of, each 0 to 1.
+        """What the score is the product of, each 0 to 1.
 
         confidence: how far the soft mask's cells stand from the fence, over cells in or near the object.
         stability: IoU of the first and the refined mask (only where there was a second pass).
         guide_fit: IoU of the mask's box with the guide's box (only where there was a guide).
         """
-        soft = view.soft
-        near = soft > 0.05
-        confidence = float(np.abs(2 * soft[near] - 1).mean()) if near.any() else 0.0
-        details = {"confidence": confidence}
-        if first_mask is not mask:
+        near = view.soft[view.soft > 0.05]
+        quality = {"confidence": float(np.abs(2 * near - 1).mean()) if near.size else 0.0}
+        if first_mask is not None:
             union = int((first_mask | mask).sum())
-            details["stability"] = int((first_mask & mask).sum()) / union if union else 0.0
+            quality["stability"] = int((first_mask & mask).sum()) / union if union else 0.0
         box = Box.from_mask(mask)
         if guidance is not None and box is not None:
-            details["guide_fit"] = box.iou(guide_box(guidance))
-        return details
+            quality["guide_fit"] = box.iou(guide_box(guidance))
+        return quality
 
 
 def guide_box(guidance: Guidance) -> Box:
