@@ -176,7 +176,6 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     from orchestrator.compose import Composer
     from orchestrator.interactive import dialogue
 
-    stdin: Any = click.get_text_stream("stdin")
     if (run is None) == (prompt is None):
         raise UserError("give either a RUN folder or --prompt")
     if run is not None:
@@ -186,7 +185,7 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     else:
         loaded = _start(prompt or "", **settings)
     try:
-        dialogue(loaded, stdin.readline, click.echo)
+        dialogue(loaded, sys.stdin.readline, click.echo)
     finally:
         loaded.close()
 
