@@ -187,7 +187,7 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
     ema = EMA(task.model, config.ema_decay) if config.ema_decay else None
 
@@ -211,7 +211,9 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     stop = _Stop()
     main = accelerator.is_main_process
     bar = tqdm(total=config.total_samples, initial=samples, unit="sample", mininterval=5, disable=not main)
-    recent: list[float] = list(snapshot.state.get("recent", [])) if snapshot else []  # losses since the last logged line
+    recent: list[float] = (
+        list(snapshot.state.get("recent", [])) if snapshot else []
+    )  # losses since the last logged line
     _keep_log(out / "train.jsonl", samples)
 
     def save() -> None:
