@@ -110,6 +110,8 @@ class VaeTraining(Config):
     kl_weight: float = 1e-4
     object_share: float = Field(0.9, ge=0, le=1)
     """Share of crops centred inside an object's box."""
+    freeze_encoder: bool = False
+    """Train the decoder alone: latents, and so every denoiser on them, stay as they are. Needs `initial_weights`."""
     flat_share: float = Field(0.15, gt=0, le=1)
     """Share of crops without detail that is kept."""
 
@@ -119,12 +121,14 @@ class DenoiserTraining(Config):
 
     vae: str
     """Folder of the trained VAE (what the `vae` stage exported)."""
+    decoder: str | None = None
+    """VAE folder to ship instead of `vae`: same encoder, decoder trained further (`freeze_encoder`); None = `vae`."""
     outside_weight: float = 0.1
     """Loss weight of latents outside the dilated mask; inside it is 1."""
     gamma: float | None = None
     """Min-SNR clamp; None trains with the plain loss."""
     timestep_power: float = Field(0.5, gt=0, le=1)
-    """Timesteps are T * u ** power, u uniform: below 1 the noisy end, where the picture is decided, comes more often."""
+    """Timesteps are T * u ** power, u uniform; below 1 the noisy end, which decides the picture, comes more often."""
     pool: int = Field(6000, ge=1)
     """So many distinct examples are made and kept in memory (70 kB each); sample n uses example n % pool."""
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from inpainter.config import InpainterTraining
+from inpainter.config import DenoiserTraining, InpainterTraining
 from inpainter.examples import Example, ExampleSource
 from inpainter.models import (
     LATENT_CHANNELS,
@@ -80,6 +81,26 @@ class NoiseSchedule:
         return alpha.sqrt().float(), (1 - alpha).sqrt().float()
 
 
+def load_shipped_vae(training: DenoiserTraining, trained_on: AutoencoderKL) -> AutoencoderKL:
+    """The VAE that goes into the deployable folder.
+
+    Raises:
+        UserError: its encoder is not the one that the denoiser's latents come from.
+    """
+    if training.decoder is None:
+        return trained_on
+    shipped = load_vae(Path(training.decoder))
+    theirs, ours = shipped.state_dict(), trained_on.state_dict()
+    kept = [name for name in ours if name.startswith(("encoder.", "quant_conv."))]
+    same = all(name in theirs and torch.equal(theirs[name], ours[name]) for name in kept)
+    if not same or shipped.config.scaling_factor != trained_on.config.scaling_factor:
+        raise UserError(
+            f"{training.decoder} has another encoder than {training.vae}; "
+            "train it from there with vae_training.freeze_encoder=true"
+        )
+    return shipped
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text."""
@@ -107,6 +128,7 @@ class DenoiserTask:
             raise UserError("stage denoiser needs a denoiser_training section that names the VAE's folder")
         self.config, self.training, self.corpus = config, config.denoiser_training, corpus
         self.vae = load_vae(Path(self.training.vae))
+        self.shipped_vae = load_shipped_vae(self.training, self.vae)
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.side = config.window.resolution_px // self.factor
         self._pool: dict[int, Prepared] = {}
@@ -119,9 +141,7 @@ class DenoiserTask:
             _, unet, controlnet, _, _ = load_folder(Path(config.initial_weights))
             self.model.unet.load_state_dict(unet.state_dict(), strict=True)
             self.model.controlnet.load_state_dict(controlnet.state_dict(), strict=True)
-        self.source = ExampleSource(
-            corpus, corpus.records("train"), config.examples, config.window, config.fit.seed
-        )
+        self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """Latents, control images, texts, noise and timesteps; all but the last two come from the pool."""
@@ -157,9 +177,7 @@ class DenoiserTask:
 
     def _noise(self, samples: Sequence[int]) -> dict[str, Tensor]:
         seed, shape = self.config.fit.seed, (LATENT_CHANNELS, self.side, self.side)
-        noise = [
-            torch.randn(shape, generator=torch_generator(derive_seed(seed, "inpaint-noise", n))) for n in samples
-        ]
+        noise = [torch.randn(shape, generator=torch_generator(derive_seed(seed, "inpaint-noise", n))) for n in samples]
         # Golden-ratio steps cover the unit interval evenly in any stretch of samples: less variance than dice.
         unit = [(n * 0.6180339887498949 + 0.5) % 1.0 for n in samples]
         steps = self.config.noise.train_timesteps
@@ -186,7 +204,7 @@ class DenoiserTask:
 
     def pipeline(self, model: nn.Module) -> WindowPipeline:
         """The run-time pipeline round the networks as they are now."""
-        return WindowPipeline(self.vae, model.unet, model.controlnet, build_scheduler(self.config.noise))
+        return WindowPipeline(self.shipped_vae, model.unet, model.controlnet, build_scheduler(self.config.noise))
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""
@@ -230,4 +248,4 @@ class DenoiserTask:
             licence=self.corpus.licence,
         )
         assert isinstance(model, Denoiser)
-        save_folder(out, vae=self.vae, denoiser=model, scheduler=self.scheduler, facts=facts)
+        save_folder(out, vae=self.shipped_vae, denoiser=model, scheduler=self.scheduler, facts=facts)

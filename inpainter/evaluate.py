@@ -1,4 +1,4 @@
-"""`smartscene evaluate inpainter`: draws objects of held-out scenes into their real masks and compares with the real render.
+"""`smartscene evaluate inpainter`: draws objects of held-out scenes into their real masks, against the real render.
 
 No network judges here: the feature space is `colour_gradient_pyramid_l1`, which this file defines in full.
 """
@@ -82,8 +82,8 @@ def pyramid_distance(output: np.ndarray, truth: np.ndarray, mask: np.ndarray) ->
     """`colour_gradient_pyramid_l1`: mean over levels of L1 of colour differences plus L1 of their gradients.
 
     Colours are in [0, 1]. Level 0 is the difference of the two pictures inside the mask, on the canvas; each further
-    level halves it by averaging, and a pixel weighs as much of it as the mask covers. Flat colour of the right hue scores well on the first half and badly on the
-    second, so outlines and faces count.
+    level halves it by averaging, and a pixel weighs as much of it as the mask covers. Flat colour of the right hue
+    scores well on the first half and badly on the second, so outlines and faces count.
 
     Args:
         output, truth: uint8 (H, W, 3).

@@ -21,7 +21,6 @@ from scene.geometry import Box, Size
 from scene.layers import composite
 from scene.seeds import derive_seed
 
-
 FLAT_STD = 24.0  # pictures whose colour channels all spread less than this (of 255) hold no object
 
 
@@ -141,9 +140,7 @@ class ExampleSource:
         box = layer_box(self.corpus, layer)
         if box is None:
             return None
-        window = window_around(
-            box, self.corpus.size, context=self.window.context, min_side_px=self.window.min_side_px
-        )
+        window = window_around(box, self.corpus.size, context=self.window.context, min_side_px=self.window.min_side_px)
         side = self.window.resolution_px
         image = resize_image(paint_window(self.corpus, record.layers[:k], window), side)
         rgba = _resize_rgba(layer_window(self.corpus, layer, window), side)

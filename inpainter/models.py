@@ -168,9 +168,7 @@ def save_component(model: Any, folder: Path) -> None:
     half.save_pretrained(folder, safe_serialization=True)
 
 
-def save_folder(
-    out: Path, *, vae: AutoencoderKL, denoiser: Denoiser, scheduler: Any, facts: InpainterFile
-) -> None:
+def save_folder(out: Path, *, vae: AutoencoderKL, denoiser: Denoiser, scheduler: Any, facts: InpainterFile) -> None:
     """Writes the deployable folder."""
     out.mkdir(parents=True, exist_ok=True)
     save_component(vae, out / "vae")

@@ -22,9 +22,7 @@ def build_task(config: InpainterTraining, corpus: Corpus) -> TrainingTask:
     return DenoiserTask(config, corpus)
 
 
-def train(
-    config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False
-) -> None:
+def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
     """Trains one stage and leaves the weight folder in `out/export`.
 
     Args:

@@ -19,6 +19,7 @@ from inpainter.models import build_vae, load_vae, save_component
 from inpainter.sheets import grid, save_sheet
 from runtime.seeding import torch_generator
 from scene.corpus.store import Corpus
+from scene.errors import UserError
 from scene.seeds import derive_seed
 
 VALIDATION_WINDOWS = 32
@@ -68,12 +69,17 @@ class VaeTask:
         self.config, self.corpus = config, corpus
         torch.manual_seed(derive_seed(config.fit.seed, "inpainter-vae-init"))  # diffusers initialises globally
         self.model: nn.Module = build_vae(config.vae)
+        self.scaling_factor: float | None = None
         if config.initial_weights:
-            weights = load_vae(Path(config.initial_weights)).state_dict()
-            self.model.load_state_dict(weights, strict=True)
-        self.source = ExampleSource(
-            corpus, corpus.records("train"), config.examples, config.window, config.fit.seed
-        )
+            start = load_vae(Path(config.initial_weights))
+            self.model.load_state_dict(start.state_dict(), strict=True)
+            if config.vae_training.freeze_encoder:
+                self.scaling_factor = start.config.scaling_factor
+                for part in (self.model.encoder, self.model.quant_conv):
+                    part.requires_grad_(False)
+        elif config.vae_training.freeze_encoder:
+            raise UserError("vae_training.freeze_encoder needs initial_weights: the VAE whose encoder is kept")
+        self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """`pixels` (B, 3, crop, crop) in [-1, 1] and `noise` (B, 4, crop / f, crop / f)."""
@@ -81,9 +87,7 @@ class VaeTask:
         pixels = np.stack([self.source.picture(n, training) for n in samples])
         side = training.crop_px // 2 ** (len(self.config.vae.block_channels) - 1)
         noise = [
-            torch.randn(
-                4, side, side, generator=torch_generator(derive_seed(self.config.fit.seed, "vae-noise", n))
-            )
+            torch.randn(4, side, side, generator=torch_generator(derive_seed(self.config.fit.seed, "vae-noise", n)))
             for n in samples
         ]
         return {"pixels": to_unit(pixels) * 2 - 1, "noise": torch.stack(noise)}
@@ -98,12 +102,7 @@ class VaeTask:
         gradient = gradient_distance(output, batch["pixels"])
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         training = self.config.vae_training
-        loss = (
-            l1
-            + training.squared_weight * squared
-            + training.gradient_weight * gradient
-            + training.kl_weight * kl
-        )
+        loss = l1 + training.squared_weight * squared + training.gradient_weight * gradient + training.kl_weight * kl
         psnr = 10 * math.log10(4 / max(squared.item(), 1e-9))
         facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "psnr": psnr}
         return loss, {name: round(value, 5) for name, value in facts.items()}
@@ -134,11 +133,13 @@ class VaeTask:
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes `out/vae` (fp16), with the scaling factor that makes latents of unit standard deviation."""
-        truth, _ = self._validation()
         vae: Any = model
-        with torch.no_grad():
-            latents = vae.encode(to_unit(truth) * 2 - 1).latent_dist.mean
-        vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
+        factor = self.scaling_factor
+        if factor is None:
+            truth, _ = self._validation()
+            with torch.no_grad():
+                factor = round(1 / float(vae.encode(to_unit(truth) * 2 - 1).latent_dist.mean.std()), 5)
+        vae.register_to_config(scaling_factor=factor)
         save_component(model, out / "vae")
 
 

@@ -31,7 +31,9 @@ def disc(side: int, colour: tuple[int, int, int]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Twelve scenes of a sky, a red ball and a blue ball."""
-    vocabulary = Vocabulary("toy", {"sky": {"kind": "surface"}, "red ball": {"kind": "toy"}, "blue ball": {"kind": "toy"}})
+    vocabulary = Vocabulary(
+        "toy", {"sky": {"kind": "surface"}, "red ball": {"kind": "toy"}, "blue ball": {"kind": "toy"}}
+    )
     writer = CorpusWriter(
         tmp_path_factory.mktemp("toy"), name="toy", licence="CC0-1.0", size=SIZE, vocabulary=vocabulary
     )
