@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from planner.decoding import PlannerConfig
 from planner.examples import Plan, PlanSource, choose_steps
 from planner.grammar import parse_answer
 from planner.guards import GuardConfig
-from planner.llava_planner import LlavaPlanner, PlannerConfig
+from planner.llava_planner import LlavaPlanner
 from scene.corpus.store import Corpus
 from scene.errors import ModelError
 from scene.geometry import Box, Size

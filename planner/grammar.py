@@ -212,8 +212,14 @@ class AnswerAutomaton:
         """The chosen label; None for stop, or before `head_done`."""
         return self._tokens.label_of(self.ids[: self._head]) if self._head else None
 
+    @property
+    def box_digit(self) -> int | None:
+        """Which digit of the box (0 to 7) comes next; None while something else does."""
+        position = len(self.ids) - self._head - 1
+        return position if self._head and not self.done and 0 <= position < BOX_DIGITS else None
+
     def allowed(self) -> tuple[int, ...]:
-        """Ids that may follow, without repetition; never empty while not `done`."""
+        """Ids that may follow, without repetition, digits in rising order; never empty while not `done`."""
         if self._head == 0:
             position = len(self.ids)
             return tuple(dict.fromkeys(path[position] for path in self._paths if list(path[:position]) == self.ids))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field
-
+from planner.decoding import Picker, PlannerConfig
 from planner.grammar import AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
-from planner.guards import GuardConfig, PlanState, plan_state, rule
+from planner.guards import PlanState, plan_state, rule
 from planner.llava import VisionConfig, pixel_values
 from planner.prompt import PromptEncoder, object_answer, scene_objects
-from runtime.config import Config
 from scene.errors import ModelError
 from scene.layout import layout_picture
 from scene.proposal import Proposal
@@ -27,18 +25,6 @@ if TYPE_CHECKING:
 
     from scene.layers import LayeredScene
     from scene.seeds import StepSeed
-
-
-class PlannerConfig(Config):
-    """How proposals are decoded and guarded."""
-
-    guards: GuardConfig = GuardConfig()
-    max_description_tokens: int = Field(default=16, ge=1)
-    """Longest description."""
-    temperature: float = Field(default=0.0, ge=0)
-    """0 = the likeliest answer, whatever the seed; above 0 draws from the step's own generator."""
-    max_rulings: int = Field(default=4, ge=1)
-    """A guarded choice is checked again, at most this often."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +124,7 @@ class LlavaPlanner:
         Args:
             scene: layers so far; the model sees their layout picture and their list.
             prompt: what the whole scene should show.
-            seed: used only with `temperature` > 0.
+            seed: draws the box within `box_spread`, and the words with `temperature` > 0.
             turn: in a dialogue, what was said last; read after the prompt.
             rejected: labels that must not be proposed now.
 
@@ -158,7 +144,7 @@ class LlavaPlanner:
             rejected,
         )
         start = self.read(scene, text)
-        pick = self._picker(seed)
+        pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, state, pick)
         notes += fired
         if automaton is None or automaton.label is None:
@@ -196,22 +182,8 @@ class LlavaPlanner:
             )
         return _Cursor(out.past_key_values, length + ids.shape[1], out.logits[0, -1])
 
-    def _picker(self, seed: StepSeed) -> Callable[[torch.Tensor, tuple[int, ...]], int]:
-        """Chooses among allowed tokens: the likeliest, or a draw from the step's generator."""
-        import torch
-
-        if self.config.temperature == 0:
-            return lambda logits, allowed: allowed[int(logits[list(allowed)].argmax())]
-        generator = torch.Generator().manual_seed(seed.derive("planner"))
-
-        def draw(logits: torch.Tensor, allowed: tuple[int, ...]) -> int:
-            chances = (logits[list(allowed)].double() / self.config.temperature).softmax(0)
-            return allowed[int(torch.multinomial(chances, 1, generator=generator))]
-
-        return draw
-
     def _choose(
-        self, start: _Cursor, state: PlanState, pick: Callable[[torch.Tensor, tuple[int, ...]], int]
+        self, start: _Cursor, state: PlanState, pick: Picker
     ) -> tuple[AnswerAutomaton | None, _Cursor, list[str]]:
         """Label or stop, after all guards. None = a guard says stop."""
         labels: Iterable[str] = [label for label in self.vocabulary.labels if label not in state.rejected]
@@ -235,7 +207,7 @@ class LlavaPlanner:
         self,
         automaton: AnswerAutomaton,
         cursor: _Cursor,
-        pick: Callable[[torch.Tensor, tuple[int, ...]], int],
+        pick: Picker,
     ) -> None:
         """Box and description of a chosen label."""
         self._advance(automaton, cursor, pick, until_head=False)
@@ -244,7 +216,7 @@ class LlavaPlanner:
         self,
         automaton: AnswerAutomaton,
         cursor: _Cursor,
-        pick: Callable[[torch.Tensor, tuple[int, ...]], int],
+        pick: Picker,
         *,
         until_head: bool,
     ) -> _Cursor:
@@ -266,7 +238,7 @@ class LlavaPlanner:
                 if pending:
                     cursor = self._forward(torch.tensor([pending]), cursor.cache, cursor.length)
                     pending = []
-                token = pick(cursor.logits, allowed)
+                token = pick(cursor.logits, allowed, automaton.box_digit)
             automaton.advance(token)
             pending.append(token)
         return replace(cursor, pending=tuple(pending))

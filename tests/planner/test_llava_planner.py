@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from orchestrator.ports import Planner
+from planner.decoding import Picker, PlannerConfig
 from planner.guards import GuardConfig
-from planner.llava_planner import LlavaPlanner, PlannerConfig
+from planner.llava_planner import LlavaPlanner
 from scene.errors import ModelError
 from scene.geometry import Box
 from scene.layers import Layer, LayeredScene
@@ -93,22 +94,31 @@ def test_temperature_draws_from_the_step_seed(planner):
     warm = planner.with_config(PlannerConfig(temperature=2.0))
     scene = scene_of("sky", "grass")
     drawn = [warm.propose(scene, "a boy", seed=StepSeed(run, 0)) for run in range(6)]
-    assert len({proposal.box for proposal in drawn}) > 1
+    assert len({proposal.description for proposal in drawn}) > 1
     assert warm.propose(scene, "a boy", seed=StepSeed(0, 0)) == drawn[0]
     state = torch.random.get_rng_state()
     warm.propose(scene, "a boy", seed=StepSeed(0, 0))
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_seeds_move_boxes_and_nothing_else(planner):
+    scene = scene_of("sky", "grass")
+    drawn = [planner.propose(scene, "a boy", seed=StepSeed(run, 0)) for run in range(6)]
+    assert len({proposal.box for proposal in drawn}) > 1
+    assert len({proposal.label for proposal in drawn}) == 1
+    still = planner.with_config(PlannerConfig(box_spread=0.0))
+    assert len({still.propose(scene, "a boy", seed=StepSeed(run, 0)).box for run in range(6)}) == 1
+
+
 def test_cached_decoding_equals_a_full_pass(planner):
-    """Greedy decoding with the cache picks what one pass over the finished answer would pick."""
+    """Decoding with the cache picks what one pass over the finished answer would pick."""
     scene = scene_of("sky", "grass", "boy")
-    raw = planner.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
+    raw = planner.with_config(PlannerConfig(guards=GuardConfig(enabled=False), box_spread=0.0))
     start = raw.read(scene, "a dog")
     from planner.grammar import AnswerAutomaton
 
     automaton = AnswerAutomaton(raw.tokens, raw.vocabulary.labels, False)
-    raw._advance(automaton, start, raw._picker(SEED), until_head=False)
+    raw._advance(automaton, start, Picker(raw.config, SEED), until_head=False)
     from planner.llava import pixel_values
     from planner.prompt import object_answer, scene_objects
     from scene.layout import layout_picture
@@ -118,11 +128,10 @@ def test_cached_decoding_equals_a_full_pass(planner):
     pixels = pixel_values(layout_picture(scene.layout), TINY_VISION)[None]
     with torch.no_grad():
         logits = raw.llava(input_ids=torch.tensor([[*prefix, *automaton.ids]]), pixel_values=pixels).logits[0]
-    walk = AnswerAutomaton(raw.tokens, raw.vocabulary.labels, False)
+    walk, pick = AnswerAutomaton(raw.tokens, raw.vocabulary.labels, False), Picker(raw.config, SEED)
     for offset, token in enumerate(automaton.ids):
         allowed = walk.allowed()
-        row = logits[len(prefix) - 1 + offset]
-        assert token == allowed[int(row[list(allowed)].argmax())]
+        assert token == pick(logits[len(prefix) - 1 + offset], allowed, walk.box_digit)
         walk.advance(token)
 
 
