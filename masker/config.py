@@ -41,7 +41,7 @@ class LayoutEncoderConfig(Config):
 
     painted_channels: int = Field(16, description="Channels of the painted layout S, after the sigmoid.")
     widths: tuple[int, ...] = Field((32, 48, 64), description="Widths of the stride-2 convolutions.")
-    alpha: float = Field(0.7, ge=0, le=1, description="Strength of the guidance in Eq. 5 [paper].")
+    alpha: float = Field(0.7, gt=0, le=1, description="Strength of the guidance in Eq. 5 [paper].")
 
 
 class TransformerConfig(Config):
@@ -72,6 +72,9 @@ class TextConfig(Config):
 
     width: int = Field(384, description="Width of the text encoder's tokens.")
     object_tokens: int = Field(12, description="T_obj: tokens, start and end included; longer text is cut.")
+    summary_channels: int = Field(
+        32, description="Channels that carry the mean of T_obj's tokens to every latent cell."
+    )
     context_tokens: int = Field(24, description="T_context: tokens, start and end included; longer text is cut.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from masker.codec import MaskCodec
 from masker.config import LayoutEncoderConfig
 
 EMPTY_ROW = 0  # row 0 of every label table: no object there
@@ -38,20 +39,27 @@ def blend_guidance(layout: Tensor, guide: Tensor, target: Tensor, alpha: float) 
 class LayoutEncoder(nn.Module):
     """`E_phi`: label indices and guidance to features at latent resolution.
 
+    Painted vectors have one coordinate more than the learned ones: it is 0 for every label and 1 for g, so
+    that after Eq. 5 it is exactly alpha G. The frozen mask codec reads the guide off that coordinate, in
+    the very latents the denoiser works in; the trained convolutions read all coordinates. Without this
+    the convolutions alone needed tens of thousands of samples to carry a scribble's shape.
+
     Args:
         config: Sizes; 2 ** len(widths) is the reduction from view cells to latent cells.
         text_width: Width of the pooled label embeddings.
+        codec: Encodes the guide coordinate; frozen, and not part of this module's weights.
     """
 
-    def __init__(self, config: LayoutEncoderConfig, text_width: int) -> None:
+    def __init__(self, config: LayoutEncoderConfig, text_width: int, codec: MaskCodec) -> None:
         super().__init__()
         self.config = config
-        self.out_channels = config.widths[-1]
+        self.out_channels = config.widths[-1] + codec.latent_channels
+        self._codec = (codec,)  # a tuple hides it from nn.Module's registration
         self.project = nn.Linear(text_width, config.painted_channels)
         self.empty = nn.Parameter(torch.zeros(config.painted_channels))
         self.guide_vector = nn.Parameter(torch.full((config.painted_channels,), 2.0))
         layers: list[nn.Module] = []
-        before = config.painted_channels
+        before = config.painted_channels + 1
         for width in config.widths:
             layers += [
                 nn.Conv2d(before, width, 3, stride=2, padding=1),
@@ -70,11 +78,11 @@ class LayoutEncoder(nn.Module):
             labels: (N, D) pooled text embeddings; row `EMPTY_ROW` is ignored (a learned vector stands in).
 
         Returns:
-            (B, C, H, W) in (0, 1).
+            (B, 1 + C, H, W) in [0, 1]; channel 0 is the guide's coordinate, 0 for every label.
         """
         # Unit-norm embeddings have entries of about 1 / sqrt(D): scaled up so that the sigmoid has contrast.
         vectors = self.project(labels * labels.shape[1] ** 0.5)
-        table = torch.cat([self.empty[None], vectors[1:]]).sigmoid()
+        table = nn.functional.pad(torch.cat([self.empty[None], vectors[1:]]).sigmoid(), (1, 0))
         return table[index].permute(0, 3, 1, 2)
 
     def forward(self, index: Tensor, labels: Tensor, guide: Tensor) -> Tensor:
@@ -84,5 +92,8 @@ class LayoutEncoder(nn.Module):
             index, labels: As in `paint`.
             guide: (B, 1, H, W) in [0, 1].
         """
-        layout = self.paint(index, labels)
-        return self.convolutions(blend_guidance(layout, guide, self.guide_vector.sigmoid(), self.config.alpha))
+        target = nn.functional.pad(self.guide_vector.sigmoid(), (1, 0), value=1.0)
+        blended = blend_guidance(self.paint(index, labels), guide, target, self.config.alpha)
+        with torch.no_grad():
+            shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
+        return torch.cat([self.convolutions(blended), shape], dim=1)

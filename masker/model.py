@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from masker.codec import MaskCodec
 from masker.config import DenoiserConfig, LayoutEncoderConfig, TextConfig
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import LayoutEncoder
@@ -52,7 +53,7 @@ class MaskModel(nn.Module):
 
     Args:
         layout_encoder, denoiser, text: Sub-configs.
-        latent_channels, latent_size: Of the mask codec.
+        codec: Frozen; gives the latents their shape and shows the layout encoder the guide.
     """
 
     def __init__(
@@ -60,25 +61,27 @@ class MaskModel(nn.Module):
         layout_encoder: LayoutEncoderConfig,
         denoiser: DenoiserConfig,
         text: TextConfig,
-        *,
-        latent_channels: int,
-        latent_size: int,
+        codec: MaskCodec,
     ) -> None:
         super().__init__()
-        self.latent_channels, self.latent_size = latent_channels, latent_size
-        self.layout_encoder = LayoutEncoder(layout_encoder, text.width)
+        self.latent_channels, self.latent_size = codec.latent_channels, codec.latent_size
+        self.object_tokens = text.object_tokens
+        self.layout_encoder = LayoutEncoder(layout_encoder, text.width, codec)
         features = self.layout_encoder.out_channels
         self.no_layout = nn.Parameter(torch.zeros(features))
         self.no_object = nn.Parameter(torch.zeros(text.width))
         self.no_context = nn.Parameter(torch.zeros(text.width))
         # The two texts share one cross attention; a learned vector each tells them apart.
         self.roles = nn.Parameter(torch.randn(2, text.width) * 0.5)
+        # Attention over tokens learns slowly which of them matter; their mean on every cell names the
+        # object from the first step on.
+        self.summarise = nn.Linear(text.width, text.summary_channels)
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
         self.denoiser = build_denoiser(
             denoiser,
-            in_channels=latent_channels + features + GEOMETRY_CHANNELS,
-            out_channels=latent_channels,
-            latent_size=latent_size,
+            in_channels=codec.latent_channels + features + text.summary_channels + GEOMETRY_CHANNELS,
+            out_channels=codec.latent_channels,
+            latent_size=codec.latent_size,
             text_width=text.width,
         )
 
@@ -130,7 +133,11 @@ class MaskModel(nn.Module):
         """
         features, geometry = spatial[:, :-GEOMETRY_CHANNELS], spatial[:, -GEOMETRY_CHANNELS:]
         features = torch.where(keep_layout[:, None, None, None], features, self.no_layout[:, None, None])
-        return self.denoiser(torch.cat([noisy, features, geometry], dim=1), timesteps, tokens, token_mask)
+        count = self.object_tokens
+        mean = tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
+        summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
+        stacked = torch.cat([noisy, features, summary, geometry], dim=1)
+        return self.denoiser(stacked, timesteps, tokens, token_mask)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> Tensor:
         """Prediction (B, C, h, w) for noisy latents (B, C, h, w) at `timesteps` (B,)."""

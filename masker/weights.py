@@ -24,13 +24,7 @@ from scene.errors import UserError
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
     """An untrained mask model that fits a codec."""
-    return MaskModel(
-        config.layout_encoder,
-        config.denoiser,
-        config.text,
-        latent_channels=codec.latent_channels,
-        latent_size=codec.latent_size,
-    )
+    return MaskModel(config.layout_encoder, config.denoiser, config.text, codec)
 
 
 def export_codec(codec: nn.Module, config: CodecConfig, out: Path) -> None:

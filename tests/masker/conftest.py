@@ -65,7 +65,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return writer.finish()
 
 
-TEXT = TextConfig(width=16, object_tokens=4, context_tokens=6)
+TEXT = TextConfig(width=16, object_tokens=4, context_tokens=6, summary_channels=5)
 
 
 def fake_encode(text: str, max_tokens: int) -> TextFeatures:

@@ -7,8 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masker.codec import MaskVAE
 from masker.config import LayoutEncoderConfig
 from masker.layout_encoder import LayoutEncoder, blend_guidance
+
+from .conftest import CODEC
+
+
+def _encoder() -> LayoutEncoder:
+    return LayoutEncoder(LayoutEncoderConfig(painted_channels=6, widths=(16, 16)), 8, MaskVAE(CODEC).eval())
 
 
 def _case(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,7 +51,7 @@ def test_no_guide_leaves_the_layout_alone_and_alpha_one_hides_it() -> None:
 
 
 def test_paint_depends_on_the_label_vector_not_on_its_row() -> None:
-    encoder = LayoutEncoder(LayoutEncoderConfig(painted_channels=6, widths=(16,)), text_width=8)
+    encoder = _encoder()
     labels = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=1)
     index = torch.tensor(np.array([[[0, 1], [2, 3]]]))
     swapped = labels[[0, 2, 1, 3]]
@@ -53,7 +60,22 @@ def test_paint_depends_on_the_label_vector_not_on_its_row() -> None:
 
 
 def test_row_zero_is_nothing_whatever_its_vector() -> None:
-    encoder = LayoutEncoder(LayoutEncoderConfig(painted_channels=6, widths=(16,)), text_width=8)
+    encoder = _encoder()
     index = torch.zeros(1, 2, 2, dtype=torch.long)
     first, second = (encoder.paint(index, torch.full((2, 8), value)) for value in (0.0, 5.0))
     assert torch.equal(first, second)
+
+
+def test_the_codec_reads_the_guide_off_the_blended_layout() -> None:
+    torch.manual_seed(0)
+    encoder = _encoder()
+    generator = torch.Generator().manual_seed(2)
+    index = torch.randint(0, 4, (2, 16, 16), generator=generator)
+    labels = torch.randn(4, 8, generator=generator)
+    guide = torch.rand(2, 1, 16, 16, generator=generator)
+    with torch.no_grad():
+        features = encoder(index, labels, guide)
+        expected = encoder._codec[0].encode(guide)
+    assert features.shape[1] == encoder.out_channels == 16 + CODEC.latent_channels
+    torch.testing.assert_close(features[:, 16:], expected, atol=1e-4, rtol=1e-4)
+    assert not any("codec" in name for name in encoder.state_dict())
