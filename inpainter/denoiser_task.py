@@ -101,6 +101,26 @@ def load_shipped_vae(training: DenoiserTraining, trained_on: AutoencoderKL) -> A
     return shipped
 
 
+def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
+    """Copies an exported denoiser into `model`.
+
+    A denoiser trained on v can go on as one that predicts z_0: at pure noise v = -z_0, so its answer changes sign.
+
+    Raises:
+        UserError: no weights there, or of a prediction that cannot be carried over.
+    """
+    _, unet, controlnet, _, facts = load_folder(folder)
+    model.unet.load_state_dict(unet.state_dict(), strict=True)
+    model.controlnet.load_state_dict(controlnet.state_dict(), strict=True)
+    if facts.noise.prediction == prediction:
+        return
+    if {facts.noise.prediction, prediction} != {"v_prediction", "sample"}:
+        raise UserError(f"{folder} predicts {facts.noise.prediction}; it cannot start a run that predicts {prediction}")
+    with torch.no_grad():
+        model.unet.conv_out.weight.neg_()
+        model.unet.conv_out.bias.neg_()
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text."""
@@ -138,9 +158,7 @@ class DenoiserTask:
         torch.manual_seed(derive_seed(config.fit.seed, "inpainter-denoiser-init"))  # diffusers initialises globally
         self.model: nn.Module = Denoiser(config.denoiser, self.side)
         if config.initial_weights:
-            _, unet, controlnet, _, _ = load_folder(Path(config.initial_weights))
-            self.model.unet.load_state_dict(unet.state_dict(), strict=True)
-            self.model.controlnet.load_state_dict(controlnet.state_dict(), strict=True)
+            start_from(self.model, Path(config.initial_weights), config.noise.prediction)
         self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:

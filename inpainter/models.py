@@ -166,6 +166,8 @@ def save_component(model: Any, folder: Path) -> None:
     """Writes one diffusers model as fp16 safetensors; `model` itself keeps its precision."""
     half = copy.deepcopy(model).to(memory_format=torch.contiguous_format).half()
     half.save_pretrained(folder, safe_serialization=True)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes 0600, which an installed wheel would keep
 
 
 def save_folder(out: Path, *, vae: AutoencoderKL, denoiser: Denoiser, scheduler: Any, facts: InpainterFile) -> None:

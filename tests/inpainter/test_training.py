@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from inpainter.config import InpainterTraining
 from inpainter.denoiser_task import DenoiserTask, NoiseSchedule
-from inpainter.models import build_scheduler
+from inpainter.models import build_scheduler, build_vae, save_component
 from inpainter.vae_task import VaeTask
 from runtime.config import load_config
 from runtime.training import fit
@@ -34,7 +34,7 @@ def test_there_are_shipped_configs() -> None:
 
 def overfit(task: VaeTask | DenoiserTask, steps: int) -> tuple[float, float]:
     batch = task.batch([0, 1])
-    optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for _ in range(steps):
         loss, _ = task.loss(task.model, batch)
@@ -98,6 +98,40 @@ def test_last_timestep_is_pure_noise_and_v_is_consistent(tiny_vae: Path) -> None
     signal = alphas[steps].sqrt().view(-1, 1, 1, 1)
     spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1)
     assert torch.allclose(signal * noisy - spread * v, clean, atol=1e-5)
+
+
+def test_v_weights_go_on_as_z0_weights(toy_corpus: Corpus, tiny_vae: Path, tmp_path: Path) -> None:
+    v = tiny_config("denoiser", tiny_vae, seed=1)
+    task = DenoiserTask(v, toy_corpus, embed)
+    task.export(task.model, tmp_path)
+    changed = {"noise": v.noise.model_copy(update={"prediction": "sample"}), "initial_weights": str(tmp_path)}
+    other = DenoiserTask(v.model_copy(update=changed), toy_corpus, embed)
+    batch = task.batch([0])
+    arguments = (batch["noise"], torch.tensor([999]), batch["text"], batch["control"])
+    with torch.no_grad():
+        assert torch.allclose(other.model(*arguments), -task.model(*arguments), atol=2e-2)
+
+
+def test_a_foreign_decoder_is_refused(toy_corpus: Corpus, tiny_vae: Path, tmp_path: Path) -> None:
+    config = tiny_config("denoiser", tiny_vae)
+    torch.manual_seed(8)
+    save_component(build_vae(config.vae), tmp_path)
+    training = config.denoiser_training.model_copy(update={"decoder": str(tmp_path)})
+    with pytest.raises(UserError, match="another encoder"):
+        DenoiserTask(config.model_copy(update={"denoiser_training": training}), toy_corpus, embed)
+
+
+def test_a_frozen_encoder_stays(toy_corpus: Corpus, tiny_vae: Path) -> None:
+    config = tiny_config("vae", tiny_vae)
+    training = config.vae_training.model_copy(update={"freeze_encoder": True})
+    config = config.model_copy(update={"vae_training": training, "initial_weights": str(tiny_vae)})
+    task = VaeTask(config, toy_corpus)
+    overfit(task, 2)
+    before = load_file(tiny_vae / "diffusion_pytorch_model.safetensors")
+    for name, tensor in task.model.state_dict().items():
+        if name.startswith("encoder."):
+            assert torch.equal(tensor, before[name].float()), name
+    assert any(not torch.equal(t, before[n].float()) for n, t in task.model.state_dict().items())
 
 
 def test_denoiser_stage_needs_its_section(toy_corpus: Corpus, tiny_vae: Path) -> None:
