@@ -85,14 +85,17 @@ def denoiser_sheet(
     ]
     shape = (len(examples), codec.latent_channels, codec.latent_size, codec.latent_size)
     noise = torch.randn(shape, generator=torch_generator(derive_seed(source.seed, "sheet")))
+    sampling = config.sampling
+    scale = [sampling.free_temperature if example.form == "none" else sampling.temperature for example in examples]
+    noise = noise * torch.tensor(scale).view(-1, 1, 1, 1)
     soft = sample_masks(
         model,
         codec,
         task_conditions(examples),
         noise,
-        config.sampling.weights,
+        sampling.weights,
         config.diffusion,
-        config.sampling,
+        sampling,
     ).numpy()
     rows = []
     for start in range(0, len(examples), len(FORMS)):

@@ -180,10 +180,10 @@ class SmartMask:
         if request.guidance is None:
             window = canvas_window(request.size)
             guide = np.zeros((resolution, resolution), dtype=np.float32)
-            return self._look(request, window, guide, sampling.free_weights, generator)
+            return self._look(request, window, guide, sampling.free_weights, sampling.free_temperature, generator)
         window = window_round(guide_box(request.guidance), sampling.guided_window, request.size)
         guide = sample_coverage(request.guidance.map, window, resolution)
-        return self._look(request, window, guide, sampling.weights, generator)
+        return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
 
     def _wants_refinement(self, request: _Request) -> bool:
         refine = self.config.sampling.refine
@@ -200,7 +200,7 @@ class SmartMask:
             return None
         seen = sample_coverage(mask, window, self.codec.resolution)
         guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.codec.resolution)
-        return self._look(request, window, guide, sampling.weights, generator)
+        return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
 
     def _look(
         self,
@@ -208,6 +208,7 @@ class SmartMask:
         window: Window,
         guide: np.ndarray,
         weights: GuidanceWeights,
+        temperature: float,
         generator: torch.Generator,
     ) -> _View:
         """One sampled soft mask of one view."""
@@ -220,9 +221,10 @@ class SmartMask:
             geometry=torch.from_numpy(geometry_channels(window, request.size, resolution))[None],
             **request.texts,
         )
-        noise = torch.randn(
-            (1, self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size), generator=generator
-        )
+        shape = (1, self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size)
+        # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
+        # validation objects: raggedness of a young model falls, IoU under guides rises.
+        noise = temperature * torch.randn(shape, generator=generator)
         config = self.config
         soft = sample_masks(self.model, self.codec, conditions, noise, weights, config.diffusion, config.sampling)
         return _View(window, soft[0].numpy())

@@ -169,13 +169,22 @@ class DenoiserTask:
         return loss, facts
 
     def _mask_loss(self, noisy: Tensor, output: Tensor, batch: DenoiserBatch) -> Tensor:
-        """Cross entropy of the decoded estimate of z_0, weighted by the signal left at that step."""
-        estimate = self.process.estimate_clean(noisy, output, batch.timesteps)
-        logits = self.codec.decode(estimate)
-        entropy = nn.functional.binary_cross_entropy_with_logits(logits, batch.masks, reduction="none")
-        # At high noise the estimate is an average over shapes, and a sharp mask is the wrong thing to ask for.
-        trust = self.process.alphas_cumprod[batch.timesteps]
-        return (entropy.mean((1, 2, 3)) * trust).mean()
+        """Cross entropy and Dice of the decoded estimate of z_0, on every other sample (decoding costs time).
+
+        Mean squared error in latents does not know which errors move an outline; this term does. At high
+        noise and without a guide the estimate is an average over places, and a sharp mask is the wrong
+        thing to ask for: there the weight is the share of signal left.
+        """
+        half = slice(0, None, 2)
+        estimate = self.process.estimate_clean(noisy[half], output[half], batch.timesteps[half])
+        logits, masks = self.codec.decode(estimate), batch.masks[half]
+        entropy = nn.functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((1, 2, 3))
+        soft = logits.sigmoid()
+        overlap, total = (soft * masks).sum((1, 2, 3)), (soft + masks).sum((1, 2, 3))
+        dice = 1 - (2 * overlap + 1) / (total + 1)
+        guided = (batch.conditions.guide[half].amax((1, 2, 3)) > 0) & batch.kept.layout[half]
+        trust = torch.where(guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
+        return ((entropy + 0.2 * dice) * trust).mean()
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
