@@ -41,9 +41,12 @@ class Picker:
     Args:
         config: temperature and spread.
         seed: of this attempt.
+        quantiles: of x0, y0, x1, y1, instead of drawn ones.
     """
 
-    def __init__(self, config: PlannerConfig, seed: StepSeed) -> None:
+    def __init__(
+        self, config: PlannerConfig, seed: StepSeed, quantiles: tuple[float, float, float, float] | None = None
+    ) -> None:
         import torch
 
         self._config = config
@@ -51,7 +54,8 @@ class Picker:
         boxes = torch.Generator().manual_seed(seed.derive("planner", "box"))
         # One quantile per coordinate, drawn whether used or not: a guard's second look changes nothing else.
         drawn = torch.rand(4, generator=boxes, dtype=torch.float64)
-        self._quantiles = (0.5 + config.box_spread * (drawn - 0.5)).tolist()
+        spread = (0.5 + config.box_spread * (drawn - 0.5)).tolist()
+        self._quantiles: list[float] = list(quantiles) if quantiles else spread
         self._rest = 0.5
 
     def __call__(self, logits: torch.Tensor, allowed: tuple[int, ...], box_digit: int | None) -> int:

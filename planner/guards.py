@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from runtime.config import Config
+from scene.geometry import Box
 
 
 class GuardConfig(Config):
@@ -30,6 +31,10 @@ class GuardConfig(Config):
     """How many objects the planner may add that the prompt does not name."""
     min_objects: int = Field(default=2, ge=0)
     """No stop before this many objects."""
+    strangers: bool = False
+    """Whether people may be added to a prompt that says who is there."""
+    max_twin_iou: float = Field(default=0.2, ge=0, le=1)
+    """Boxes of two objects of one label may overlap this much; above, the second is placed again elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class PlanState:
         surfaces: labels that carry a scene, in the order in which they belong, from the back.
         labels: every label of the world.
         rejected: labels that must not be proposed now.
+        people: labels that are persons.
     """
 
     placed: Mapping[str, int]
@@ -49,6 +55,7 @@ class PlanState:
     surfaces: tuple[str, ...]
     labels: tuple[str, ...]
     rejected: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
 
     @property
     def open_surfaces(self) -> tuple[str, ...]:
@@ -107,9 +114,18 @@ def plan_state(
     labels: Sequence[str],
     surfaces: Iterable[str],
     rejected: Iterable[str] = (),
+    people: Iterable[str] = (),
 ) -> PlanState:
     """State from the labels in the scene."""
-    return PlanState(Counter(placed), dict(wanted), tuple(surfaces), tuple(labels), frozenset(rejected))
+    return PlanState(
+        Counter(placed), dict(wanted), tuple(surfaces), tuple(labels), frozenset(rejected), frozenset(people)
+    )
+
+
+def is_stranger(label: str, state: PlanState, config: GuardConfig) -> bool:
+    """A person whom the prompt does not name, though it names others."""
+    named = any(person in state.wanted for person in state.people)
+    return not config.strangers and named and label in state.people and label not in state.wanted
 
 
 def allowed_labels(state: PlanState, config: GuardConfig) -> tuple[str, ...]:
@@ -117,7 +133,7 @@ def allowed_labels(state: PlanState, config: GuardConfig) -> tuple[str, ...]:
 
     def fits(label: str) -> bool:
         count = state.placed.get(label, 0)
-        if label in state.rejected:
+        if label in state.rejected or is_stranger(label, state, config):
             return False
         if label in state.surfaces:
             return count == 0
@@ -185,6 +201,14 @@ def guard_implied(choice: str | None, state: PlanState, config: GuardConfig) -> 
     return Ruling((), f"{why} -> stop")
 
 
+def guard_strangers(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """When the prompt says who is there, nobody else comes."""
+    if choice is None or not is_stranger(choice, state, config):
+        return None
+    labels = allowed_labels(state, config)
+    return Ruling(labels, f"the prompt says who is there: {choice} -> someone or something else", allow_stop=True)
+
+
 def guard_minimum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
     """No stop before `min_objects`."""
     if choice is not None or state.objects >= min(config.min_objects, config.max_objects):
@@ -200,8 +224,14 @@ GUARDS = (
     guard_repeat,
     guard_implied,
     guard_room,
+    guard_strangers,
     guard_minimum,
 )
+
+
+def too_close(box: Box, twins: Sequence[Box], config: GuardConfig) -> bool:
+    """Whether a box all but covers another object of its label."""
+    return config.enabled and any(box.iou(twin) > config.max_twin_iou for twin in twins)
 
 
 def rule(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from planner.decoding import Picker, PlannerConfig
-from planner.grammar import AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
-from planner.guards import PlanState, plan_state, rule
+from planner.grammar import Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
+from planner.guards import PlanState, plan_state, rule, too_close
 from planner.llava import VisionConfig, pixel_values
 from planner.prompt import PromptEncoder, object_answer, scene_objects
 from scene.errors import ModelError
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
+    from scene.geometry import Box
     from scene.layers import LayeredScene
     from scene.seeds import StepSeed
+
+
+ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class LlavaPlanner:
         self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens)
         self.tokens = AnswerTokens(tokenizer, vocabulary.labels)
         self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
+        self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
 
     @classmethod
     def from_pretrained(
@@ -142,6 +147,7 @@ class LlavaPlanner:
             self.vocabulary.labels,
             self.surfaces,
             rejected,
+            self.people,
         )
         start = self.read(scene, text)
         pick = Picker(self.config, seed)
@@ -149,16 +155,18 @@ class LlavaPlanner:
         notes += fired
         if automaton is None or automaton.label is None:
             return Proposal(stop=True, reason=self._stop_reason(state), notes=tuple(notes))
-        self._finish(automaton, cursor, pick)
-        answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
-        if answer.cells is None:
-            raise ModelError(f"planner answered {answer.line()!r} where an object was due")
+        self._advance(automaton, cursor, pick, until_head=False)
+        answer, box = self._read_answer(automaton, scene)
+        twins = [layer.box for layer in scene.layers if layer.label == answer.label and layer.box is not None]
+        if too_close(box, twins, self.config.guards):
+            answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
+            notes.append(f"another {answer.label} stood there: placed again")
         fixed = self.fixed_descriptions.get(answer.label, self.vocabulary.with_article(answer.label))
         reason = "named in the prompt" if state.wanted.get(answer.label) else "fits the scene"
         return Proposal(
             label=answer.label,
             description=answer.description or fixed,
-            box=cells_to_box(answer.cells, scene.size),
+            box=box,
             reason="carries the scene" if answer.label in self.surfaces else reason,
             notes=tuple(notes),
         )
@@ -203,14 +211,38 @@ class LlavaPlanner:
                 return None, start, notes
         raise ModelError(f"guards do not agree: {'; '.join(notes)}")
 
-    def _finish(
-        self,
-        automaton: AnswerAutomaton,
-        cursor: _Cursor,
-        pick: Picker,
-    ) -> None:
-        """Box and description of a chosen label."""
-        self._advance(automaton, cursor, pick, until_head=False)
+    def _read_answer(self, automaton: AnswerAutomaton, scene: LayeredScene) -> tuple[Answer, Box]:
+        """The parsed answer and its box in canvas pixels."""
+        answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
+        if answer.cells is None:
+            raise ModelError(f"planner answered {answer.line()!r} where an object was due")
+        return answer, cells_to_box(answer.cells, scene.size)
+
+    def _elsewhere(
+        self, start: _Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed
+    ) -> tuple[Answer, Box]:
+        """The same label at the unlikelier ends of its distribution across the canvas, least on top of its twins."""
+
+        def overlap(found: Box) -> float:
+            return max(found.iou(twin) for twin in twins)
+
+        best = (overlap(box), answer, box)
+        for across in ELSEWHERE:
+            automaton = AnswerAutomaton(
+                self.tokens,
+                [answer.label],
+                False,
+                self.config.max_description_tokens,
+                self.fixed_descriptions.keys(),
+            )
+            pick = Picker(self.config, seed, quantiles=(across, 0.5, 0.5, 0.5))
+            self._advance(automaton, start, pick, until_head=False)
+            again, moved = self._read_answer(automaton, scene)
+            if overlap(moved) < best[0]:
+                best = (overlap(moved), again, moved)
+            if not too_close(moved, twins, self.config.guards):
+                break
+        return best[1], best[2]
 
     def _advance(
         self,

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.guards import GuardConfig, PlanState, allowed_labels, plan_state, rule
+from planner.guards import GuardConfig, PlanState, allowed_labels, plan_state, rule, too_close
+from scene.geometry import Box
 
 LABELS = ("sky", "grass", "boy", "dog", "tree", "ball")
 SURFACES = ("sky", "grass")
@@ -72,6 +73,26 @@ def test_rejected_labels_are_never_asked_for():
     assert "tree" not in allowed_labels(unlucky, GuardConfig())
 
 
+def test_nobody_joins_people_whom_the_prompt_names():
+    def party(wanted) -> PlanState:
+        return plan_state(("sky", "grass"), wanted, (*LABELS, "girl"), SURFACES, (), ("boy", "girl"))
+
+    ruling = rule("girl", party({"boy": 1}), GuardConfig())
+    assert "girl" not in ruling.labels
+    assert "boy" in ruling.labels
+    assert rule("girl", party({"boy": 1}), GuardConfig(strangers=True)) is None
+    assert rule("girl", party({"dog": 1}), GuardConfig()) is None
+    assert rule("girl", party({"girl": 1}), GuardConfig()) is None
+
+
+def test_twins_keep_apart():
+    box = Box(0, 0, 100, 100)
+    assert too_close(box, [Box(10, 10, 100, 100)], GuardConfig())
+    assert not too_close(box, [Box(90, 0, 190, 100)], GuardConfig())
+    assert not too_close(box, [], GuardConfig())
+    assert not too_close(box, [box], GuardConfig(enabled=False))
+
+
 def test_disabled_guards_never_fire():
     assert rule(None, state((), {"boy": 3}), GuardConfig(enabled=False)) is None
 
@@ -89,7 +110,7 @@ def test_guarded_runs_end_with_everything_named(placed, wanted, rejected, rng, m
     config = GuardConfig(max_objects=maximum, max_implied=implied)
     scene = list(placed)
     for _ in range(40):
-        now = state(scene, wanted, rejected)
+        now = plan_state(scene, wanted, LABELS, SURFACES, rejected, ("boy", "dog"))
         options: list[str | None] = [label for label in LABELS if label not in rejected] + [None]
         choice = rng.choice(options)
         for attempt in range(5):

@@ -110,6 +110,21 @@ def test_seeds_move_boxes_and_nothing_else(planner):
     assert len({still.propose(scene, "a boy", seed=StepSeed(run, 0)).box for run in range(6)}) == 1
 
 
+def test_a_twin_is_placed_apart_where_the_model_can(planner, monkeypatch):
+    whole = np.ones(SIZE.shape, dtype=bool)
+    scene = LayeredScene(SIZE, "", (*scene_of("sky", "grass").layers, Layer(5, "dog", "a dog", whole)))
+    monkeypatch.setattr("planner.llava_planner.too_close", lambda *_: True)
+    seen = []
+    monkeypatch.setattr(planner, "_read_answer", lambda *a, f=planner._read_answer: seen.append(f(*a)[1]) or f(*a))
+    others = tuple(label for label in ENTRIES if label != "dog")
+    proposal = planner.propose(scene, "two dogs", seed=SEED, rejected=others)
+    assert proposal.label == "dog"
+    assert any("placed again" in note for note in proposal.notes)
+    assert len(seen) == 4
+    smallest = min(seen, key=lambda box: box.iou(scene.layers[2].box))
+    assert proposal.box == smallest
+
+
 def test_cached_decoding_equals_a_full_pass(planner):
     """Decoding with the cache picks what one pass over the finished answer would pick."""
     scene = scene_of("sky", "grass", "boy")
