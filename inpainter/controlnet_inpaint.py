@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from scene.geometry import Box, Size
 from scene.seeds import StepSeed
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionControlNetInpaintPipeline
     from torch import Tensor
 
     from inpainter.config import SamplerConfig, WindowConfig
@@ -26,7 +25,7 @@ class ControlNetInpainter:
     """The `Inpainter` role on a diffusers ControlNet-inpaint pipeline.
 
     Args:
-        pipeline: the pipeline, on CPU or GPU.
+        pipeline: a `StableDiffusionControlNetInpaintPipeline` or subclass, on CPU or GPU.
         embed: text -> (T, C) float32 tokens with the padding zeroed; "" gives the unconditional tokens.
         window: the crop that the networks were trained on.
         sampler: steps and guidance.
@@ -34,7 +33,7 @@ class ControlNetInpainter:
 
     def __init__(
         self,
-        pipeline: StableDiffusionControlNetInpaintPipeline,
+        pipeline: Any,
         embed: EmbedText,
         window: WindowConfig,
         sampler: SamplerConfig,

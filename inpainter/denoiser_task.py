@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from inpainter.config import DenoiserTraining, InpainterTraining
@@ -18,6 +17,7 @@ from inpainter.models import (
     LATENT_CHANNELS,
     Denoiser,
     InpainterFile,
+    Vae,
     build_scheduler,
     control_image,
     load_folder,
@@ -81,7 +81,7 @@ class NoiseSchedule:
         return alpha.sqrt().float(), (1 - alpha).sqrt().float()
 
 
-def load_shipped_vae(training: DenoiserTraining, trained_on: AutoencoderKL) -> AutoencoderKL:
+def load_shipped_vae(training: DenoiserTraining, trained_on: Vae) -> Vae:
     """The VAE that goes into the deployable folder.
 
     Raises:
@@ -156,9 +156,10 @@ class DenoiserTask:
         self.scheduler = build_scheduler(config.noise)
         self.schedule = NoiseSchedule(self.scheduler.alphas_cumprod, config.noise.prediction)
         torch.manual_seed(derive_seed(config.fit.seed, "inpainter-denoiser-init"))  # diffusers initialises globally
-        self.model: nn.Module = Denoiser(config.denoiser, self.side)
+        denoiser = Denoiser(config.denoiser, self.side)
         if config.initial_weights:
-            start_from(self.model, Path(config.initial_weights), config.noise.prediction)
+            start_from(denoiser, Path(config.initial_weights), config.noise.prediction)
+        self.model: nn.Module = denoiser
         self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
@@ -222,7 +223,8 @@ class DenoiserTask:
 
     def pipeline(self, model: nn.Module) -> WindowPipeline:
         """The run-time pipeline round the networks as they are now."""
-        return WindowPipeline(self.shipped_vae, model.unet, model.controlnet, build_scheduler(self.config.noise))
+        networks: Any = model
+        return WindowPipeline(self.shipped_vae, networks.unet, networks.controlnet, build_scheduler(self.config.noise))
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""

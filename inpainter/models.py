@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffusers
 import torch
@@ -19,6 +19,12 @@ from torch import Tensor, nn
 from inpainter.config import DenoiserConfig, NoiseConfig, SamplerConfig, VaeConfig, WindowConfig
 from runtime.config import Config
 from scene.errors import UserError
+
+# mypy cannot look into diffusers' lazy modules; these names are for readers.
+Vae: TypeAlias = Any  # AutoencoderKL
+UNet: TypeAlias = Any  # UNet2DConditionModel
+ControlNet: TypeAlias = Any  # ControlNetModel
+Scheduler: TypeAlias = Any  # DPMSolverMultistepScheduler
 
 LATENT_CHANNELS = 4
 START_LOG_VARIANCE = -5.0
@@ -43,14 +49,14 @@ class InpainterFile(Config):
     licence: str
 
 
-def build_vae(config: VaeConfig) -> AutoencoderKL:
+def build_vae(config: VaeConfig) -> Vae:
     """A fresh `AutoencoderKL`: RGB in [-1, 1], (B, 3, H, W) -> latents (B, 4, H / f, W / f).
 
     Its posterior starts narrow: with the usual standard deviation of 1 the decoder sees mostly noise for the first
     thousands of samples and learns brightness long before colour (measured, docs/experiments/inpainter.md).
     """
     levels = len(config.block_channels)
-    vae = AutoencoderKL(
+    vae: Vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=LATENT_CHANNELS,
@@ -67,7 +73,7 @@ def build_vae(config: VaeConfig) -> AutoencoderKL:
     return vae
 
 
-def build_unet(config: DenoiserConfig, latent_side: int) -> UNet2DConditionModel:
+def build_unet(config: DenoiserConfig, latent_side: int) -> UNet:
     """A fresh `UNet2DConditionModel` on latents (B, 4, `latent_side`, `latent_side`) and text tokens (B, T, C)."""
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
@@ -87,7 +93,7 @@ def build_unet(config: DenoiserConfig, latent_side: int) -> UNet2DConditionModel
     )
 
 
-def build_controlnet(config: DenoiserConfig, unet: UNet2DConditionModel) -> ControlNetModel:
+def build_controlnet(config: DenoiserConfig, unet: UNet) -> ControlNet:
     """A `ControlNetModel` that copies the U-Net's encoder; control images are (B, 3, H, W), masked pixels at -1.
 
     diffusers starts its outgoing convolutions at zero, which protects a U-Net that is trained already. Ours learns at
@@ -100,7 +106,7 @@ def build_controlnet(config: DenoiserConfig, unet: UNet2DConditionModel) -> Cont
     return controlnet
 
 
-def build_scheduler(config: NoiseConfig) -> DPMSolverMultistepScheduler:
+def build_scheduler(config: NoiseConfig) -> Scheduler:
     """The few-step sampler; "trailing" spacing starts at the very last timestep, which zero terminal SNR needs."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=config.train_timesteps,
@@ -166,11 +172,14 @@ def save_component(model: Any, folder: Path) -> None:
     """Writes one diffusers model as fp16 safetensors; `model` itself keeps its precision."""
     half = copy.deepcopy(model).to(memory_format=torch.contiguous_format).half()
     half.save_pretrained(folder, safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # where this machine read it from is nobody's business
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes 0600, which an installed wheel would keep
 
 
-def save_folder(out: Path, *, vae: AutoencoderKL, denoiser: Denoiser, scheduler: Any, facts: InpainterFile) -> None:
+def save_folder(out: Path, *, vae: Vae, denoiser: Denoiser, scheduler: Scheduler, facts: InpainterFile) -> None:
     """Writes the deployable folder."""
     out.mkdir(parents=True, exist_ok=True)
     save_component(vae, out / "vae")
@@ -192,7 +201,7 @@ def save_folder(out: Path, *, vae: AutoencoderKL, denoiser: Denoiser, scheduler:
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> Vae:
     """Reads a frozen float32 VAE from safetensors.
 
     Raises:
@@ -212,7 +221,7 @@ def _load(kind: Any, folder: Path) -> Any:
 
 def load_folder(
     path: Path,
-) -> tuple[AutoencoderKL, UNet2DConditionModel, ControlNetModel, DPMSolverMultistepScheduler, InpainterFile]:
+) -> tuple[Vae, UNet, ControlNet, Scheduler, InpainterFile]:
     """Reads a folder that `save_folder` wrote, as float32 models in evaluation mode.
 
     Raises:

@@ -11,16 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    StableDiffusionControlNetInpaintPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
 from inpainter.config import SamplerConfig
-from inpainter.models import control_image
+from inpainter.models import ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
 
@@ -30,10 +25,10 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
-        controlnet: ControlNetModel,
-        scheduler: Any,
+        vae: Vae,
+        unet: UNet,
+        controlnet: ControlNet,
+        scheduler: Scheduler,
         text_encoder: Any = None,
         tokenizer: Any = None,
         safety_checker: Any = None,
@@ -53,7 +48,7 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
             image_encoder=image_encoder,
             requires_safety_checker=requires_safety_checker,
         )
-        self.set_progress_bar_config(disable=True)
+        self.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
 
 
 def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
@@ -75,7 +70,7 @@ def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
 
 
 def draw_windows(
-    pipeline: StableDiffusionControlNetInpaintPipeline,
+    pipeline: Any,
     images: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
     text: Sequence[Tensor],
@@ -91,7 +86,7 @@ def draw_windows(
     sizes, and a picture must not depend on what was drawn beside it.
 
     Args:
-        pipeline: with 4 or 9 U-Net input channels.
+        pipeline: a `StableDiffusionControlNetInpaintPipeline` with 4 or 9 U-Net input channels.
         images: uint8 (R, R, 3) each, the canvas.
         masks: bool (R, R) each, True = draw.
         text: (T, C) tokens each, padding zeroed.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from inpainter.config import InpainterTraining
@@ -68,7 +67,7 @@ class VaeTask:
     def __init__(self, config: InpainterTraining, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
         torch.manual_seed(derive_seed(config.fit.seed, "inpainter-vae-init"))  # diffusers initialises globally
-        self.model: nn.Module = build_vae(config.vae)
+        self.model = build_vae(config.vae)
         self.scaling_factor: float | None = None
         if config.initial_weights:
             start = load_vae(Path(config.initial_weights))
@@ -145,10 +144,10 @@ class VaeTask:
 
 def reconstruct(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """Encodes and decodes uint8 (B, H, W, 3), one picture at a time."""
-    assert isinstance(model, AutoencoderKL)
+    vae: Any = model
     outputs = []
     with torch.no_grad():
         for picture in pixels:
-            latents = model.encode(to_unit(picture[None]) * 2 - 1).latent_dist.mean
-            outputs.append(to_pixels(model.decode(latents).sample / 2 + 0.5)[0])
+            latents = vae.encode(to_unit(picture[None]) * 2 - 1).latent_dist.mean
+            outputs.append(to_pixels(vae.decode(latents).sample / 2 + 0.5)[0])
     return np.stack(outputs)
