@@ -31,7 +31,7 @@ from scene.proposal import Proposal
 from scene.seeds import StepSeed, derive_seed
 from scene.vocabulary import Vocabulary
 
-ROLLOUT_SHARE = 5  # one roll-out pair for this many single proposals: a roll-out takes about ten
+ROLLOUT_SHARE = 10  # one roll-out pair for this many single proposals: a pair takes about sixteen
 MAX_ROLLOUT_STEPS = 20
 FREE_ANSWER_TOKENS = 32
 
@@ -241,7 +241,7 @@ def evaluate(
         pretrained: weight folder.
         data: imported corpus.
         split: train, val, test or all.
-        limit: number of single proposals (default 200); a fifth as many roll-outs with guards, as many without.
+        limit: number of single proposals (default 200); a tenth as many roll-outs with guards, and without.
         seed: draws scenes, prompts and k.
         progress: draw bars on stderr.
 

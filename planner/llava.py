@@ -9,6 +9,7 @@ Source: Liu et al., "Visual Instruction Tuning", arXiv 2304.08485, Fig. 1; the t
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -156,7 +157,8 @@ def add_lora(model: LlavaForConditionalGeneration, lora: LoraSettings, seed: int
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=LORA_TARGETS[lora.targets], bias="none"
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks for an attribute that transformers has renamed
         torch.manual_seed(seed)
         wrapped = get_peft_model(model, config)
     for name, parameter in wrapped.named_parameters():

@@ -23,7 +23,7 @@ from planner.language_model import load_tokenizer, prepare
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
 from planner.pictures import layout_steps
 from planner.prompt import PlannedObject, PromptEncoder, object_answer
-from planner.weights import PlannerCard, export_planner
+from planner.weights import PlannerCard, export_planner, load_adapters, load_vision, read_card
 from runtime.config import Config, load_config
 from runtime.training import FitConfig, fit
 from runtime.weights import load_weights
@@ -43,6 +43,8 @@ class PlannerTrainConfig(Config):
     lora: LoraSettings = LoraSettings()
     tower: Path | None = None
     """Folder with `tower.safetensors` from stage 0 (`planner.vision_train`); None = start from nothing."""
+    start: Path | None = None
+    """Weight folder to go on from (tower, projector and adapters), such as pretrained/park/planner; None = afresh."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
     trunk_weight: float = Field(default=0.5, ge=0)
@@ -225,14 +227,26 @@ class PlannerTask:
 
 
 def fresh_model(config: PlannerTrainConfig) -> PeftModel:
-    """SmolLM2 with the tower of stage 0 (where given), a new projector and new adapters."""
+    """SmolLM2 with new adapters, and what `config.start` or else `config.tower` brings.
+
+    Raises:
+        UserError: a folder is missing or does not fit the config.
+    """
     llava = load_base(config.vision, seed=derive_seed(config.seed, "llava") % 2**32)
-    if config.tower is not None:
+    if config.start is not None:
+        card = read_card(config.start)
+        if card.vision != config.vision or card.lora != config.lora:
+            raise UserError(f"{config.start} has other vision or lora settings; copy them from its planner.json")
+        load_vision(llava, config.start)
+    elif config.tower is not None:
         file = config.tower / "tower.safetensors"
         if not file.is_file():
             raise UserError(f"no {file}; train it with python -m planner.vision_train, or set tower=null")
         load_weights(llava.model.vision_tower, file)
-    return add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
+    model = add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
+    if config.start is not None:
+        load_adapters(model, config.start)
+    return model
 
 
 def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:

@@ -107,6 +107,35 @@ def merge_lora(llava: LlavaForConditionalGeneration, adapter: Path, lora: LoraSe
             weight.addmm_(up, down, alpha=lora.alpha / lora.rank)
 
 
+def load_vision(llava: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Load tower and projector of a weight folder, in place.
+
+    Raises:
+        UserError: the file is missing or does not fit.
+    """
+    try:
+        missing, unexpected = llava.model.load_state_dict(read_weights(folder / VISION), strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{folder / VISION} does not fit: {' '.join(str(error).split())[:160]}") from None
+    if unexpected or any(not name.startswith("language_model.") for name in missing):
+        raise UserError(f"{folder / VISION} does not fit this tower; train it again")
+
+
+def load_adapters(model: PeftModel, folder: Path) -> None:
+    """Load a weight folder's LoRA into fresh adapters, to train on, in place.
+
+    Raises:
+        UserError: the file is missing or does not fit.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    state = read_weights(folder / ADAPTER)
+    expected = get_peft_model_state_dict(model)
+    if {name: tensor.shape for name, tensor in state.items()} != {name: t.shape for name, t in expected.items()}:
+        raise UserError(f"{folder / ADAPTER} does not fit these adapters; use the lora settings it was trained with")
+    set_peft_model_state_dict(model, state)
+
+
 def load_planner(folder: Path, base: Path | None = None) -> tuple[LlavaForConditionalGeneration, PlannerCard]:
     """SmolLM2 with a weight folder's tower, projector and merged adapters, in evaluation mode.
 
@@ -119,11 +148,6 @@ def load_planner(folder: Path, base: Path | None = None) -> tuple[LlavaForCondit
     """
     card = read_card(folder)
     llava = load_base(card.vision, base)
-    try:
-        missing, unexpected = llava.model.load_state_dict(read_weights(folder / VISION), strict=False)
-    except RuntimeError as error:
-        raise UserError(f"{folder / VISION} does not fit: {' '.join(str(error).split())[:160]}") from None
-    if unexpected or any(not name.startswith("language_model.") for name in missing):
-        raise UserError(f"{folder / VISION} does not fit this tower; train it again")
+    load_vision(llava, folder)
     merge_lora(llava, folder / ADAPTER, card.lora)
     return llava.eval().requires_grad_(False), card

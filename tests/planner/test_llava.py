@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from planner.examples import PlanSource, fixed_descriptions, plan_answers
-from planner.llava import IMAGE_TOKEN_ID, add_lora, pixel_values
-from planner.train import PackedLlava, PlannerTask
+from planner.llava import IMAGE_TOKEN_ID, LoraSettings, add_lora, pixel_values
+from planner.train import PackedLlava, PlannerTask, fresh_model
 from planner.weights import load_planner
 from runtime.training import fit
 from scene.errors import UserError
@@ -87,7 +87,7 @@ def test_loss_over_common_tokens_is_a_lower_bound(corpus, encoder):
     used = np.unique(batch[0].packed.targets[batch[0].packed.targets >= 0])
     whole, _ = PackedLlava(llava)(batch)
     some, _ = PackedLlava(llava, used)(batch)
-    assert 0 < float(some) < float(whole)
+    assert 0 < some.item() < whole.item()
 
 
 def test_resumed_training_equals_uninterrupted(corpus, encoder, tmp_path):
@@ -140,6 +140,22 @@ def test_peft_reads_the_exported_adapters_too(corpus, encoder, tmp_path):
     for name, value in again.named_parameters():
         if "lora_A" in name:
             torch.testing.assert_close(value.float(), state[name], rtol=1e-2, atol=1e-3)
+
+
+def test_training_goes_on_from_a_weight_folder(corpus, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr("planner.train.load_base", lambda vision, seed: make_llava(seed=5))
+    task = PlannerTask(tiny_config(), corpus, model=add_lora(make_llava(), TINY_LORA), encoder=encoder)
+    task.export(task.model, tmp_path)
+    again = fresh_model(tiny_config().model_copy(update={"start": tmp_path}))
+    before = dict(task.model.llava.named_parameters())
+    for name, value in again.named_parameters():
+        if value.requires_grad:
+            torch.testing.assert_close(value, before[name], rtol=1e-2, atol=1e-3)
+    other = tiny_config().model_copy(update={"start": tmp_path, "lora": LoraSettings(rank=4)})
+    with pytest.raises(UserError, match="lora settings"):
+        fresh_model(other)
+    with pytest.raises(UserError, match="vision_train"):
+        fresh_model(tiny_config().model_copy(update={"tower": tmp_path / "none"}))
 
 
 def test_broken_weight_folders_are_refused(tmp_path):
