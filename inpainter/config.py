@@ -31,6 +31,9 @@ class DenoiserConfig(Config):
     norm_groups: int = Field(8, ge=1)
     text_channels: int = 384
     """Width of a text token (all-MiniLM-L6-v2: 384)."""
+    pooled_text: bool = True
+    """Also add the pooled text to the time embedding (diffusers' `addition_embed_type="text"`): which object it is then
+    reaches every layer at once. Needs text_channels in multiples of 64. Off for Stable Diffusion's layout."""
     control_channels: tuple[int, ...] = (8, 16, 32)
     """Channels of the ControlNet's image stem; as many levels as the VAE has."""
 

@@ -104,14 +104,18 @@ def load_shipped_vae(training: DenoiserTraining, trained_on: Vae) -> Vae:
 def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
     """Copies an exported denoiser into `model`.
 
-    A denoiser trained on v can go on as one that predicts z_0: at pure noise v = -z_0, so its answer changes sign.
+    One trained without pooled text goes on with it; those layers start fresh. A denoiser trained on v can go on as one
+    that predicts z_0: at pure noise v = -z_0, so its answer changes sign.
 
     Raises:
         UserError: no weights there, or of a prediction that cannot be carried over.
     """
     _, unet, controlnet, _, facts = load_folder(folder)
-    model.unet.load_state_dict(unet.state_dict(), strict=True)
-    model.controlnet.load_state_dict(controlnet.state_dict(), strict=True)
+    for part, weights in ((model.unet, unet), (model.controlnet, controlnet)):
+        fit = part.load_state_dict(weights.state_dict(), strict=False)
+        foreign = fit.unexpected_keys + [name for name in fit.missing_keys if not name.startswith("add_embedding.")]
+        if foreign:
+            raise UserError(f"weights in {folder} do not fit this model ({foreign[0]}); use the config they came from")
     if facts.noise.prediction == prediction:
         return
     if {facts.noise.prediction, prediction} != {"v_prediction", "sample"}:

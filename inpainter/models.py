@@ -28,6 +28,7 @@ Scheduler: TypeAlias = Any  # DPMSolverMultistepScheduler
 
 LATENT_CHANNELS = 4
 START_LOG_VARIANCE = -5.0
+START_POOLED_GAIN = 0.2  # small beside the time embedding, which shares its 4 x channels
 
 
 class InpainterFile(Config):
@@ -77,7 +78,7 @@ def build_unet(config: DenoiserConfig, latent_side: int) -> UNet:
     """A fresh `UNet2DConditionModel` on latents (B, 4, `latent_side`, `latent_side`) and text tokens (B, T, C)."""
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
-    return UNet2DConditionModel(
+    unet: UNet = UNet2DConditionModel(
         sample_size=latent_side,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -90,7 +91,11 @@ def build_unet(config: DenoiserConfig, latent_side: int) -> UNet:
         norm_num_groups=config.norm_groups,
         # diffusers kept an old name: for this class the argument is the number of heads per level
         attention_head_dim=tuple(channels // config.head_channels for channels in config.block_channels),
+        addition_embed_type="text" if config.pooled_text else None,
     )
+    if config.pooled_text:
+        nn.init.constant_(unet.add_embedding.norm2.weight, START_POOLED_GAIN)
+    return unet
 
 
 def build_controlnet(config: DenoiserConfig, unet: UNet) -> ControlNet:
@@ -99,7 +104,9 @@ def build_controlnet(config: DenoiserConfig, unet: UNet) -> ControlNet:
     diffusers starts its outgoing convolutions at zero, which protects a U-Net that is trained already. Ours learns at
     the same time and sees the canvas through the ControlNet only, so they start like any other convolution.
     """
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=config.control_channels)
+    controlnet: ControlNet = ControlNetModel.from_unet(
+        unet, conditioning_embedding_out_channels=config.control_channels
+    )
     outgoing = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for convolution in (*outgoing, controlnet.controlnet_cond_embedding.conv_out):
         convolution.reset_parameters()

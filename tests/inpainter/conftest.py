@@ -53,11 +53,11 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def embed(text: str) -> torch.Tensor:
-    """(4, 16) tokens that differ between texts; zero for the empty one."""
+    """(4, 64) tokens that differ between texts; zero for the empty one."""
     if not text:
-        return torch.zeros(4, 16)
+        return torch.zeros(4, 64)
     rng = np.random.default_rng(list(text.encode()))
-    return torch.from_numpy(rng.normal(size=(4, 16)).astype(np.float32))
+    return torch.from_numpy(rng.normal(size=(4, 64)).astype(np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def tiny_config(stage: str, vae: Path, **fit: object) -> InpainterTraining:
                 "attention": [False, True],
                 "head_channels": 8,
                 "norm_groups": 4,
-                "text_channels": 16,
+                "text_channels": 64,
                 "control_channels": [8, 8, 8],
             },
             "window": {"resolution_px": 32, "min_side_px": 16, "dilate_px": 2},
