@@ -84,6 +84,7 @@ class DiffusionConfig(Config):
     train_timesteps: int = 1000
     beta_schedule: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
     prediction: Literal["v_prediction", "sample"] = Field("v_prediction", description="What the network outputs.")
+    timestep_power: float = Field(1.0, gt=0, description="t = T u ** power, u uniform; below 1: more high noise.")
     snr_gamma: float | None = Field(None, description="Min-SNR loss weighting (5 is usual); null: uniform in v.")
     mask_loss_weight: float = Field(0.0, description="Weight of the mask loss on the decoded estimate of x0.")
 
@@ -102,6 +103,7 @@ class ExamplesConfig(Config):
 
     window_share: float = Field(0.75, ge=0, le=1, description="Share seen in a window; the rest: whole canvas.")
     window_factor: tuple[float, float] = Field((1.15, 2.5), description="Window side over the longer box side.")
+    window_shift: float = Field(0.8, ge=0, le=1, description="How far off centre, over the free margin.")
     surface_share: float = Field(0.06, description="Share of samples whose object is a surface (sky, grass).")
     mirror: bool = Field(True, description="Mirror half of the samples left to right.")
     subset_share: float = Field(0.3, description="Share whose earlier layers are a random subset.")
@@ -134,6 +136,7 @@ class SamplingConfig(Config):
     weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")
     free_weights: GuidanceWeights = Field(default=GuidanceWeights(), description="Mask-free.")
     guided_window: float = Field(1.5, description="Window side over the guide's longer side.")
+    blob_window: float = Field(2.0, description="The same for blobs, whose extent is a rough guess.")
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
     refine_window: float = Field(1.5, description="Window side over the first mask's longer side.")
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")

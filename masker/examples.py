@@ -166,7 +166,7 @@ class ExampleSource:
             return canvas_window(self.corpus.size)
         low, high = self.config.window_factor
         factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        shift = tuple(rng.uniform(-0.8, 0.8, 2))
+        shift = tuple(rng.uniform(-self.config.window_shift, self.config.window_shift, 2))
         return window_round(box, factor, self.corpus.size, (float(shift[0]), float(shift[1])))
 
     def build(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from masker.codec import MaskCodec
 from masker.config import LayoutEncoderConfig
 
+FRAME_CHANNELS = 17  # guide_frame: 2 axes x (position, 6 waves), 2 sizes, 1 flag
 EMPTY_ROW = 0  # row 0 of every label table: no object there
 
 
@@ -36,6 +37,43 @@ def blend_guidance(layout: Tensor, guide: Tensor, target: Tensor, alpha: float) 
     return layout * (1 - weight) + weight * target.view(1, -1, 1, 1)
 
 
+def guide_frame(guide: Tensor, latent_size: int) -> Tensor:
+    """Where each latent cell lies in the guide's own frame.
+
+    The guide's mean and standard deviation along each axis make the frame; for a box, u and v run from -1
+    to 1 inside it. "Upper left of the object" is then an input, not something to be found by attention.
+
+    Args:
+        guide: (B, 1, R, R) in [0, 1]; all 0 = mask-free.
+        latent_size: h = w.
+
+    Returns:
+        (B, FRAME_CHANNELS, h, w): u, v, sines and cosines of both, log sizes, 1; all 0 where there is no guide.
+    """
+    batch, resolution = len(guide), guide.shape[-1]
+
+    def centers(count: int) -> Tensor:
+        return (torch.arange(count, device=guide.device) + 0.5) * (2 / count) - 1
+
+    present = guide.amax(dim=(1, 2, 3)) > 1e-3
+    fine, coarse = centers(resolution), centers(latent_size)
+    parts, sizes = [], []
+    for axis in (2, 1):  # x, then y
+        profile = guide[:, 0].sum(dim=3 - axis)
+        profile = profile / profile.sum(1, keepdim=True).clamp_min(1e-6)
+        mean = profile @ fine
+        spread = (profile @ fine**2 - mean**2).clamp_min(1e-4).sqrt() * 3**0.5  # half the side of a box
+        unit = ((coarse - mean[:, None]) / spread[:, None]).clamp(-3, 3)
+        waves = [f(unit * (torch.pi / 2) * k) for k in (1, 2, 4) for f in (torch.sin, torch.cos)]
+        stacked = torch.stack([unit, *waves], dim=1)
+        stacked = stacked[:, :, None, :] if axis == 2 else stacked[:, :, :, None]
+        parts.append(stacked.expand(-1, -1, latent_size, latent_size))
+        sizes.append(spread.log())
+    constants = torch.stack([*sizes, torch.ones(batch, device=guide.device)], dim=1)
+    parts.append(constants[:, :, None, None].expand(-1, -1, latent_size, latent_size))
+    return torch.cat(parts, dim=1) * present[:, None, None, None]
+
+
 class LayoutEncoder(nn.Module):
     """`E_phi`: label indices and guidance to features at latent resolution.
 
@@ -53,7 +91,8 @@ class LayoutEncoder(nn.Module):
     def __init__(self, config: LayoutEncoderConfig, text_width: int, codec: MaskCodec) -> None:
         super().__init__()
         self.config = config
-        self.out_channels = config.widths[-1] + codec.latent_channels
+        self.out_channels = config.widths[-1] + codec.latent_channels + FRAME_CHANNELS
+        self.latent_size = codec.latent_size
         self._codec = (codec,)  # a tuple hides it from nn.Module's registration
         self.project = nn.Linear(text_width, config.painted_channels)
         self.empty = nn.Parameter(torch.zeros(config.painted_channels))
@@ -96,4 +135,5 @@ class LayoutEncoder(nn.Module):
         blended = blend_guidance(self.paint(index, labels), guide, target, self.config.alpha)
         with torch.no_grad():
             shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
-        return torch.cat([self.convolutions(blended), shape], dim=1)
+            frame = guide_frame(blended[:, :1] / self.config.alpha, self.latent_size)
+        return torch.cat([self.convolutions(blended), shape, frame], dim=1)

@@ -181,7 +181,8 @@ class SmartMask:
             window = canvas_window(request.size)
             guide = np.zeros((resolution, resolution), dtype=np.float32)
             return self._look(request, window, guide, sampling.free_weights, sampling.free_temperature, generator)
-        window = window_round(guide_box(request.guidance), sampling.guided_window, request.size)
+        factor = sampling.blob_window if request.guidance.kind == "blob" else sampling.guided_window
+        window = window_round(guide_box(request.guidance), factor, request.size)
         guide = sample_coverage(request.guidance.map, window, resolution)
         return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
 

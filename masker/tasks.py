@@ -149,8 +149,8 @@ class DenoiserTask:
         offset = derive_seed(self.config.fit.seed, "mask timesteps") % 10**6 / 10**6
         golden = 0.6180339887498949
         shares = [(offset + sample * golden) % 1.0 for sample in samples]
-        steps = self.config.diffusion.train_timesteps
-        return torch.tensor([min(int(share * steps), steps - 1) for share in shares])
+        steps, power = self.config.diffusion.train_timesteps, self.config.diffusion.timestep_power
+        return torch.tensor([min(int(share**power * steps), steps - 1) for share in shares])
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""

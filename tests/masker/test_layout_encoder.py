@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masker.codec import MaskVAE
 from masker.config import LayoutEncoderConfig
-from masker.layout_encoder import LayoutEncoder, blend_guidance
+from masker.layout_encoder import FRAME_CHANNELS, LayoutEncoder, blend_guidance, guide_frame
 
 from .conftest import CODEC
 
@@ -76,6 +77,20 @@ def test_the_codec_reads_the_guide_off_the_blended_layout() -> None:
     with torch.no_grad():
         features = encoder(index, labels, guide)
         expected = encoder._codec[0].encode(guide)
-    assert features.shape[1] == encoder.out_channels == 16 + CODEC.latent_channels
-    torch.testing.assert_close(features[:, 16:], expected, atol=1e-4, rtol=1e-4)
+    assert features.shape[1] == encoder.out_channels == 16 + CODEC.latent_channels + FRAME_CHANNELS
+    torch.testing.assert_close(features[:, 16:-FRAME_CHANNELS], expected, atol=1e-4, rtol=1e-4)
     assert not any("codec" in name for name in encoder.state_dict())
+
+
+def test_the_guides_frame_runs_from_minus_one_to_one_inside_a_box() -> None:
+    guide = torch.zeros(2, 1, 64, 64)
+    guide[0, 0, 16:48, 8:24] = 1  # y: cells 16 to 48, x: cells 8 to 24
+    frame = guide_frame(guide, 64)
+    assert frame.shape == (2, FRAME_CHANNELS, 64, 64)
+    assert not frame[1].any()
+    u, v = frame[0, 0], frame[0, 7]
+    assert u[5, 8].item() == pytest.approx(-1 + 1 / 16, abs=0.01)
+    assert u[5, 23].item() == pytest.approx(1 - 1 / 16, abs=0.01)
+    assert v[16, 9].item() == pytest.approx(-1 + 1 / 32, abs=0.01)
+    assert v[47, 9].item() == pytest.approx(1 - 1 / 32, abs=0.01)
+    assert frame[0, -3, 0, 0].exp().item() == pytest.approx(0.25, abs=0.01)  # half of the width, of 2
