@@ -132,7 +132,7 @@ class SamplingConfig(Config):
 
     solver_steps: int = Field(8, ge=1, description="Steps of DPM-Solver++.")
     temperature: float = Field(0.4, ge=0, le=1, description="Scale of the first noise, guided and zoom passes.")
-    free_temperature: float = Field(0.8, ge=0, le=1, description="The same for mask-free first passes.")
+    free_temperature: float = Field(1.0, ge=0, le=1, description="The same for mask-free first passes.")
     weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")
     free_weights: GuidanceWeights = Field(default=GuidanceWeights(), description="Mask-free.")
     guided_window: float = Field(1.5, description="Window side over the guide's longer side.")

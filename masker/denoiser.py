@@ -12,7 +12,9 @@ from masker.config import DenoiserConfig, TransformerConfig, UNetConfig
 class Denoiser(Protocol):
     """Predicts the noise target of noisy latents."""
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor, pooled: Tensor
+    ) -> Tensor:
         """One evaluation.
 
         Args:
@@ -20,11 +22,35 @@ class Denoiser(Protocol):
             timesteps: int64 (B,).
             tokens: (B, T, D) text tokens, padding zeroed.
             token_mask: bool (B, T), False = padding; no row may be all False.
+            pooled: (B, D), mean of T_obj's tokens.
 
         Returns:
             (B, C_out, h, w).
         """
         ...
+
+
+class TextTimestepEmbedding(nn.Module):
+    """Timestep embedding plus a projection of the pooled text: "which object" modulates every block (adaLN).
+
+    Args:
+        timestep: PixArt's own embedding.
+        text_width, width: Of the pooled text and of the embedding.
+
+    Source: class conditioning of DiT (Peebles & Xie, arXiv 2212.09748, section 3.2), text in place of a class.
+    """
+
+    def __init__(self, timestep: nn.Module, text_width: int, width: int) -> None:
+        super().__init__()
+        self.timestep = timestep
+        self.project = nn.Sequential(nn.Linear(text_width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, timestep: Tensor, pooled: Tensor, batch_size: int, hidden_dtype: Any) -> Tensor:
+        """(B, width); diffusers hands over what `added_cond_kwargs` holds."""
+        embedded = self.timestep(
+            timestep, resolution=None, aspect_ratio=None, batch_size=batch_size, hidden_dtype=hidden_dtype
+        )
+        return embedded + self.project(pooled)
 
 
 class TransformerDenoiser(nn.Module):
@@ -61,15 +87,20 @@ class TransformerDenoiser(nn.Module):
             # Without this, sample_size 128 switches resolution conditions on.
             use_additional_conditions=False,
         )
+        embedding = TextTimestepEmbedding(self.net.adaln_single.emb, text_width, config.width)
+        nn.init.zeros_(embedding.project[2].weight)
+        nn.init.zeros_(embedding.project[2].bias)
+        self.net.adaln_single.emb = embedding
         _start_as_identity(self.net)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
         """See `Denoiser.__call__`."""
         return self.net(
             latents,
             encoder_hidden_states=tokens,
             timestep=timesteps,
             encoder_attention_mask=token_mask,
+            added_cond_kwargs={"pooled": pooled},
             return_dict=False,
         )[0]
 
@@ -115,8 +146,8 @@ class UNetDenoiser(nn.Module):
         nn.init.zeros_(net.conv_out.bias)
         self.net = net
 
-    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """See `Denoiser.__call__`."""
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
+        """See `Denoiser.__call__`; here the pooled text is seen through the summary channels only."""
         return self.net(
             latents,
             timesteps,

@@ -137,7 +137,7 @@ class MaskModel(nn.Module):
         mean = tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
         stacked = torch.cat([noisy, features, summary, geometry], dim=1)
-        return self.denoiser(stacked, timesteps, tokens, token_mask)
+        return self.denoiser(stacked, timesteps, tokens, token_mask, mean)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> Tensor:
         """Prediction (B, C, h, w) for noisy latents (B, C, h, w) at `timesteps` (B,)."""

@@ -106,6 +106,7 @@ def test_guided_sampling_with_equal_branches_matches_weight_one() -> None:
     model, config = _model()
     with torch.no_grad():
         model.denoiser.net.pos_embed.proj.weight[:, 4:] = 0  # layout and summary channels
+        model.denoiser.net.adaln_single.emb.project[2].weight.zero_()
     for block in model.denoiser.net.transformer_blocks:
         torch.nn.init.zeros_(block.attn2.to_out[0].weight)
         torch.nn.init.zeros_(block.attn2.to_out[0].bias)
