@@ -205,8 +205,10 @@ def guard_strangers(choice: str | None, state: PlanState, config: GuardConfig) -
     """When the prompt says who is there, nobody else comes."""
     if choice is None or not is_stranger(choice, state, config):
         return None
-    labels = allowed_labels(state, config)
-    return Ruling(labels, f"the prompt says who is there: {choice} -> someone or something else", allow_stop=True)
+    why = f"the prompt says who is there: {choice}"
+    if state.missing:
+        return Ruling(state.missing, f"{why} -> one of {', '.join(state.missing)}")
+    return Ruling(allowed_labels(state, config), f"{why} -> something else", allow_stop=True)
 
 
 def guard_minimum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:

@@ -78,8 +78,9 @@ def test_nobody_joins_people_whom_the_prompt_names():
         return plan_state(("sky", "grass"), wanted, (*LABELS, "girl"), SURFACES, (), ("boy", "girl"))
 
     ruling = rule("girl", party({"boy": 1}), GuardConfig())
-    assert "girl" not in ruling.labels
-    assert "boy" in ruling.labels
+    assert ruling.labels == ("boy",)
+    done = plan_state(("sky", "grass", "boy"), {"boy": 1}, (*LABELS, "girl"), SURFACES, (), ("boy", "girl"))
+    assert set(rule("girl", done, GuardConfig()).labels) == {"dog", "tree", "ball"}
     assert rule("girl", party({"boy": 1}), GuardConfig(strangers=True)) is None
     assert rule("girl", party({"dog": 1}), GuardConfig()) is None
     assert rule("girl", party({"girl": 1}), GuardConfig()) is None
