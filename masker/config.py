@@ -130,7 +130,7 @@ class GuidanceWeights(Config):
 class SamplingConfig(Config):
     """Sampling and readout."""
 
-    solver_steps: int = Field(8, ge=1, description="Steps of DPM-Solver++.")
+    solver_steps: int = Field(6, ge=1, description="Steps of DPM-Solver++.")
     temperature: float = Field(0.4, ge=0, le=1, description="Scale of the first noise, guided and zoom passes.")
     free_temperature: float = Field(1.0, ge=0, le=1, description="The same for mask-free first passes.")
     weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")

@@ -161,7 +161,7 @@ class ExampleSource:
 
     def _draw_window(self, box: Box, form: GuideForm, surface: bool, rng: np.random.Generator) -> Window:
         # Mask-free predictions start from the whole canvas, so that form sees it more often.
-        share = self.config.window_share * (0.25 if surface else 0.8 if form == "none" else 1.067)
+        share = self.config.window_share * (0.15 if surface else 0.4 if form == "none" else 1.067)
         if rng.random() >= share:
             return canvas_window(self.corpus.size)
         low, high = self.config.window_factor

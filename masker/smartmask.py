@@ -180,7 +180,9 @@ class SmartMask:
         if request.guidance is None:
             window = canvas_window(request.size)
             guide = np.zeros((resolution, resolution), dtype=np.float32)
-            return self._look(request, window, guide, sampling.free_weights, sampling.free_temperature, generator)
+            # Where a surface lies is no matter of taste: no diversity wanted.
+            temperature = sampling.temperature if request.surface else sampling.free_temperature
+            return self._look(request, window, guide, sampling.free_weights, temperature, generator)
         factor = sampling.blob_window if request.guidance.kind == "blob" else sampling.guided_window
         window = window_round(guide_box(request.guidance), factor, request.size)
         guide = sample_coverage(request.guidance.map, window, resolution)
