@@ -43,7 +43,10 @@ class TextTimestepEmbedding(nn.Module):
     def __init__(self, timestep: nn.Module, text_width: int, width: int) -> None:
         super().__init__()
         self.timestep = timestep
-        self.project = nn.Sequential(nn.Linear(text_width, width), nn.SiLU(), nn.Linear(width, width))
+        last = nn.Linear(width, width)
+        nn.init.zeros_(last.weight)  # a start from weights without this embedding changes nothing
+        nn.init.zeros_(last.bias)
+        self.project = nn.Sequential(nn.Linear(text_width, width), nn.SiLU(), last)
 
     def forward(self, timestep: Tensor, pooled: Tensor, batch_size: int, hidden_dtype: Any) -> Tensor:
         """(B, width); diffusers hands over what `added_cond_kwargs` holds."""
@@ -74,7 +77,7 @@ class TransformerDenoiser(nn.Module):
         super().__init__()
         from diffusers import PixArtTransformer2DModel
 
-        self.net: Any = PixArtTransformer2DModel(
+        net: Any = PixArtTransformer2DModel(
             num_attention_heads=config.width // config.head_width,
             attention_head_dim=config.head_width,
             in_channels=in_channels,
@@ -87,11 +90,10 @@ class TransformerDenoiser(nn.Module):
             # Without this, sample_size 128 switches resolution conditions on.
             use_additional_conditions=False,
         )
-        embedding = TextTimestepEmbedding(self.net.adaln_single.emb, text_width, config.width)
-        nn.init.zeros_(embedding.project[2].weight)
-        nn.init.zeros_(embedding.project[2].bias)
-        self.net.adaln_single.emb = embedding
-        _start_as_identity(self.net)
+        embedding = TextTimestepEmbedding(net.adaln_single.emb, text_width, config.width)
+        net.adaln_single.emb = embedding
+        _start_as_identity(net)
+        self.net: Any = net
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
         """See `Denoiser.__call__`."""

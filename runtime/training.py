@@ -142,12 +142,12 @@ def _unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+    for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
         # The fused optimiser walks raw memory: a moment that is laid out otherwise than its parameter
         # (channels_last) would meet the wrong elements.
-        state[index] = {
+        state[number] = {
             name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
-            for name, value in state.get(index, {}).items()
+            for name, value in state.get(number, {}).items()
         }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
