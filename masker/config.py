@@ -6,14 +6,12 @@ folder and, for inference, inside the exported weights folder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from runtime.config import Config, load_config
+from masker.guides import GuideForm
+from runtime.config import Config
 from runtime.training import FitConfig
 
 
@@ -101,9 +99,16 @@ class DropoutConfig(Config):
 class ExamplesConfig(Config):
     """How training examples are drawn from a corpus."""
 
-    window_share: float = Field(0.75, ge=0, le=1, description="Share seen in a window; the rest: whole canvas.")
-    window_factor: tuple[float, float] = Field((1.15, 2.5), description="Window side over the longer box side.")
-    window_shift: float = Field(0.8, ge=0, le=1, description="How far off centre, over the free margin.")
+    form_shares: dict[GuideForm, float] = Field(
+        {"none": 0.25, "box": 0.25, "blob": 0.25, "scribble": 0.25}, description="Forms of guidance, weights."
+    )
+    canvas_share: float = Field(0.1, ge=0, le=1, description="Share of guided samples seen on the whole canvas.")
+    window: dict[Literal["box", "blob", "scribble"], float] = Field(
+        {"box": 1.5, "blob": 2.0, "scribble": 1.4},
+        description="Side of the window over the guide's longer side, in training and in use: guides frame their "
+        "window, so that an object always fills about the same part of it.",
+    )
+    window_jitter: float = Field(0.06, ge=0, lt=1, description="Training windows differ from that by up to this.")
     surface_share: float = Field(0.06, description="Share of samples whose object is a surface (sky, grass).")
     mirror: bool = Field(True, description="Mirror half of the samples left to right.")
     subset_share: float = Field(0.3, description="Share whose earlier layers are a random subset.")
@@ -135,10 +140,7 @@ class SamplingConfig(Config):
     free_temperature: float = Field(1.0, ge=0, le=1, description="The same for mask-free first passes.")
     weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")
     free_weights: GuidanceWeights = Field(default=GuidanceWeights(), description="Mask-free.")
-    guided_window: float = Field(1.5, description="Window side over the guide's longer side.")
-    blob_window: float = Field(2.0, description="The same for blobs, whose extent is a rough guess.")
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
-    refine_window: float = Field(1.5, description="Window side over the first mask's longer side.")
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
     threshold: float = Field(0.5, description="Soft mask above this is the object.")
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
@@ -170,24 +172,4 @@ class CodecConfig(Config):
     fit: FitConfig
 
 
-def load_stage_config(path: Path, overrides: Sequence[str] = ()) -> MaskerConfig | CodecConfig:
-    """Reads either stage's config; the `stage` key in the file decides which.
-
-    Raises:
-        UserError: the file is unreadable, names no known stage, or a field is wrong.
-    """
-    stage = _StageOnly.model_validate(_plain(path)).stage
-    return load_config(CodecConfig, path, overrides) if stage == "codec" else load_config(MaskerConfig, path, overrides)
-
-
-class _StageOnly(BaseModel):
-    stage: Literal["codec", "denoiser"] = "denoiser"
-
-
-def _plain(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return {}  # load_config says what is wrong with the file
-    stage = data.get("stage") if isinstance(data, dict) else None
-    return {"stage": stage} if stage in ("codec", "denoiser") else {}
+STAGES: dict[str, type[Config]] = {"codec": CodecConfig, "denoiser": MaskerConfig}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from masker.config import ExamplesConfig
-from masker.guides import FORMS, FloatBox, GuideForm, draw_guide
+from masker.guides import FORMS, DrawnGuide, FloatBox, GuideForm, draw_guide
 from masker.windows import (
     Window,
     canvas_window,
@@ -139,49 +139,63 @@ class ExampleSource:
     def example(self, sample: int) -> MaskExample:
         """Example number `sample`."""
         rng = numpy_rng(derive_seed(self.seed, "mask example", sample))
-        record, k, form, window = self._draw(rng)
-        return self.build(record, k, form, rng, window)
+        return self.build(*self._draw(rng), rng)
 
     def mask_only(self, sample: int) -> np.ndarray:
         """The target of example `sample`, unmirrored, float32 (R, R): all that the codec learns from."""
-        record, k, _, window = self._draw(numpy_rng(derive_seed(self.seed, "mask example", sample)))
+        rng = numpy_rng(derive_seed(self.seed, "mask example", sample))
+        record, k, form = self._draw(rng)
+        _, window = self._view(record.layers[k], form, rng)
         return self.target(record.layers[k], window)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[SceneRecord, int, GuideForm, Window]:
+    def _draw(self, rng: np.random.Generator) -> tuple[SceneRecord, int, GuideForm]:
         surface = rng.random() < self.config.surface_share and bool(self._surface)
         pool = self._surface if surface else self._movable
+        weights = np.array([self.config.form_shares.get(form, 0.0) for form in FORMS])
         for _ in range(100):
             number, k = pool[int(rng.integers(len(pool)))]
             record = self.records[number]
-            box = self.canvas_box(record.layers[k])
-            if box is not None:
-                form = FORMS[int(rng.integers(4))]
-                return record, k, form, self._draw_window(box, form, surface, rng)
+            if self.canvas_box(record.layers[k]) is not None:
+                return record, k, FORMS[int(rng.choice(len(FORMS), p=weights / weights.sum()))]
         raise ValueError("no visible object in 100 draws; is the corpus empty?")
 
-    def _draw_window(self, box: Box, form: GuideForm, surface: bool, rng: np.random.Generator) -> Window:
-        # Mask-free predictions start from the whole canvas, so that form sees it more often.
-        share = self.config.window_share * (0.15 if surface else 0.4 if form == "none" else 1.067)
-        if rng.random() >= share:
-            return canvas_window(self.corpus.size)
-        low, high = self.config.window_factor
-        factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        shift = tuple(rng.uniform(-self.config.window_shift, self.config.window_shift, 2))
-        return window_round(box, factor, self.corpus.size, (float(shift[0]), float(shift[1])))
-
-    def build(
-        self, record: SceneRecord, k: int, form: GuideForm, rng: np.random.Generator, window: Window
-    ) -> MaskExample:
-        """The example that predicts layer `k` of a scene in a given view, with all other draws from `rng`."""
-        config, layer, size = self.config, record.layers[k], self.corpus.size
+    def _view(self, layer: LayerRecord, form: GuideForm, rng: np.random.Generator) -> tuple[DrawnGuide, Window]:
+        """A guide and the view that it frames: as in use, nothing but the guide decides where the network looks."""
         box = self.canvas_box(layer)
         if box is None:
-            raise ValueError(f"layer {k} of scene {record.id} does not show on the canvas")
+            raise ValueError(f"{layer.label} at {layer.x}, {layer.y} does not show on the canvas")
+        edges = (float(box.x0), float(box.y0), float(box.x1), float(box.y1))
+        guide = draw_guide(form, edges, *self._centroid(layer, box), self.config, rng)
+        whole = self.config.canvas_share if layer.label not in self._surfaces else 0.85
+        if guide.extent is None or form == "none" or rng.random() < whole:
+            return guide, canvas_window(self.corpus.size)
+        jitter = 1 + float(rng.uniform(-1, 1)) * self.config.window_jitter
+        extent = Box(*(round(edge) for edge in guide.extent)).clip(self.corpus.size)
+        return guide, window_round(extent, self.config.window[form] * jitter, self.corpus.size)
+
+    def build(
+        self,
+        record: SceneRecord,
+        k: int,
+        form: GuideForm,
+        rng: np.random.Generator,
+        window: Window | None = None,
+    ) -> MaskExample:
+        """The example that predicts layer `k` of a scene under one form of guidance, all draws from `rng`.
+
+        Args:
+            record: The scene.
+            k: Which layer.
+            form: Form of guidance.
+            rng: Source of all draws.
+            window: The view; by default the guide frames it.
+        """
+        config, layer, size = self.config, record.layers[k], self.corpus.size
+        drawn, framed = self._view(layer, form, rng)
+        window = window or framed
         inside = inside_view(window, size, self.resolution)
         target = self.target(layer, window)
-        on_canvas = target * inside
-        edges = (float(box.x0), float(box.y0), float(box.x1), float(box.y1))
-        guide = draw_guide(form, on_canvas, edges, self._centroid(layer, box), window, config, rng) * inside
+        guide = drawn.cells(target * inside, window, config, rng) * inside
         index = self.layout(self._earlier(record, k, rng), window, inside)
         geometry = geometry_channels(window, size, self.resolution)
         label_only = rng.random() < config.label_only_share
@@ -201,12 +215,13 @@ class ExampleSource:
         first = derive_seed("prompt style", record.id) % len(record.prompts)
         return record.prompts[(first + int(rng.integers(self.config.prompts_per_scene))) % len(record.prompts)]
 
-    def _centroid(self, layer: LayerRecord, box: Box) -> tuple[float, float]:
+    def _centroid(self, layer: LayerRecord, box: Box) -> tuple[tuple[float, float], float]:
+        """Centre of mass and area of what shows on the canvas, canvas px."""
         solid = self.shape(layer)[box.y0 - layer.y : box.y1 - layer.y, box.x0 - layer.x : box.x1 - layer.x]
         total = max(int(solid.sum()), 1)
         x = float((solid.sum(axis=0) * (np.arange(solid.shape[1]) + 0.5)).sum() / total)
         y = float((solid.sum(axis=1) * (np.arange(solid.shape[0]) + 0.5)).sum() / total)
-        return box.x0 + x, box.y0 + y
+        return (box.x0 + x, box.y0 + y), float(total)
 
     def _earlier(self, record: SceneRecord, k: int, rng: np.random.Generator) -> list[LayerRecord]:
         """Layers placed before layer k: as they were, or a random subset, or in another order."""

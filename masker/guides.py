@@ -6,18 +6,25 @@ blobs round a jittered centre, and elastically disturbed dilations. Source: desi
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates, zoom
 
-from masker.config import ExamplesConfig
 from masker.windows import Window
+
+if TYPE_CHECKING:
+    from masker.config import ExamplesConfig
 
 GuideForm = Literal["none", "box", "blob", "scribble"]
 FORMS: tuple[GuideForm, ...] = ("none", "box", "blob", "scribble")
 
 FloatBox = tuple[float, float, float, float]
+
+# A blob of sigma r * side (r = 0.375 on average in training) falls to this level at the object's box.
+GUIDE_BOX_LEVEL = 0.41
+BLOB_REACH = float(np.sqrt(-2 * np.log(GUIDE_BOX_LEVEL)))  # sigmas from a blob's centre to that level
 
 
 def jittered_box(box: FloatBox, jitter: float, rng: np.random.Generator) -> FloatBox:
@@ -81,39 +88,73 @@ def dilate_cells(
     return (0.5 + radius_frac * scale - signed).clip(0, 1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class DrawnGuide:
+    """One drawn guide, before any view is chosen. Canvas px.
+
+    Attributes:
+        form: Which form.
+        extent: Box that the guide speaks of, what `guide_box` reads off its map; None without a guide.
+        center, sigma: Of a blob.
+        radius_frac: Of a scribble: dilation over sqrt(area).
+    """
+
+    form: GuideForm
+    extent: FloatBox | None = None
+    center: tuple[float, float] = (0.0, 0.0)
+    sigma: tuple[float, float] = (1.0, 1.0)
+    radius_frac: float = 0.0
+
+    def cells(self, target: np.ndarray, window: Window, config: ExamplesConfig, rng: np.random.Generator) -> np.ndarray:
+        """G_obj in a view, float32 (R, R) in [0, 1].
+
+        Args:
+            target: Coverage of the amodal mask in the view, float32 (R, R); scribbles are drawn round it.
+            window: The view.
+            config: Elastic noise of scribbles.
+            rng: Source of that noise.
+        """
+        resolution = target.shape[0]
+        if self.form == "scribble":
+            return dilate_cells(target, self.radius_frac, config.scribble_noise, rng)
+        if self.form == "blob":
+            return blob_cells(self.center, self.sigma, window, resolution)
+        if self.extent is not None:
+            return box_cells(self.extent, window, resolution)
+        return np.zeros_like(target)
+
+
 def draw_guide(
     form: GuideForm,
-    target: np.ndarray,
     box: FloatBox,
     centroid: tuple[float, float],
-    window: Window,
+    area_px: float,
     config: ExamplesConfig,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """G_obj of one form for a training example.
+) -> DrawnGuide:
+    """A guide of one form for a training example.
 
     Args:
         form: Which form.
-        target: Coverage of the amodal mask in the view, float32 (R, R).
         box: Box of the amodal mask on the canvas, canvas px.
         centroid: Its centre of mass, canvas px.
-        window: The view.
+        area_px: Its area.
         config: Ranges of the draws.
         rng: Source of all draws.
-
-    Returns:
-        float32 (R, R) in [0, 1].
     """
-    resolution = target.shape[0]
     if form == "none":
-        return np.zeros_like(target)
+        return DrawnGuide(form)
     if form == "box":
-        return box_cells(jittered_box(box, config.box_jitter, rng), window, resolution)
+        return DrawnGuide(form, jittered_box(box, config.box_jitter, rng))
     if form == "blob":
         width, height = box[2] - box[0], box[3] - box[1]
         jitter = rng.uniform(-config.blob_jitter, config.blob_jitter, 2)
         ratio = rng.uniform(*config.blob_sigma)
-        center = (centroid[0] + jitter[0] * width, centroid[1] + jitter[1] * height)
-        return blob_cells(center, (max(ratio * width, 1.0), max(ratio * height, 1.0)), window, resolution)
+        x, y = centroid[0] + jitter[0] * width, centroid[1] + jitter[1] * height
+        sigma_x, sigma_y = max(ratio * width, 1.0), max(ratio * height, 1.0)
+        reach_x, reach_y = BLOB_REACH * sigma_x, BLOB_REACH * sigma_y
+        return DrawnGuide(form, (x - reach_x, y - reach_y, x + reach_x, y + reach_y), (x, y), (sigma_x, sigma_y))
     radius = rng.uniform(*config.scribble_radius)
-    return dilate_cells(target, radius, config.scribble_noise, rng)
+    grown = radius * float(np.sqrt(area_px))
+    extent = (box[0] - grown, box[1] - grown, box[2] + grown, box[3] + grown)
+    return DrawnGuide(form, extent, radius_frac=radius)

@@ -10,12 +10,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from masker.codec import MaskCodec, MaskVAE
-from masker.config import MaskerConfig, SamplingConfig
+from masker.config import MaskerConfig
 from masker.examples import ExampleSource, MaskExample
 from masker.guides import FORMS
 from masker.model import Conditions, MaskModel
 from masker.sampling import sample_masks
-from masker.windows import canvas_window, window_round
 from runtime.seeding import numpy_rng, torch_generator
 from scene.layout import label_colour
 from scene.seeds import derive_seed
@@ -80,9 +79,7 @@ def denoiser_sheet(
     Returns:
         Mean IoU in the view per form.
     """
-    examples = [
-        example for number in sheet_objects(source) for example in forms_of_object(source, number, config.sampling)
-    ]
+    examples = [example for number in sheet_objects(source) for example in forms_of_object(source, number)]
     shape = (len(examples), codec.latent_channels, codec.latent_size, codec.latent_size)
     noise = torch.randn(shape, generator=torch_generator(derive_seed(source.seed, "sheet")))
     sampling = config.sampling
@@ -124,20 +121,13 @@ def sheet_objects(source: ExampleSource) -> list[tuple[int, int]]:
     return [found[label] for label in picked]
 
 
-def forms_of_object(source: ExampleSource, number: tuple[int, int], sampling: SamplingConfig) -> list[MaskExample]:
+def forms_of_object(source: ExampleSource, number: tuple[int, int]) -> list[MaskExample]:
     """One object under the four forms, as the sampler would see it."""
     record, k = source.records[number[0]], number[1]
-    box = source.canvas_box(record.layers[k])
-    if box is None:
-        raise ValueError(f"layer {k} of scene {record.id} does not show on the canvas")
-    examples = []
-    for form in FORMS:
-        window = canvas_window(source.corpus.size)
-        if form != "none":
-            window = window_round(box, sampling.guided_window, source.corpus.size)
-        rng = numpy_rng(derive_seed(source.seed, "sheet", number[0], k, form))
-        examples.append(source.build(record, k, form, rng, window))
-    return examples
+    return [
+        source.build(record, k, form, numpy_rng(derive_seed(source.seed, "sheet", number[0], k, form)))
+        for form in FORMS
+    ]
 
 
 def _iou(soft: np.ndarray, truth: np.ndarray) -> float:

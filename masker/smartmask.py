@@ -11,7 +11,7 @@ import torch
 
 from masker.codec import MaskVAE
 from masker.config import GuidanceWeights, MaskerConfig
-from masker.guides import dilate_cells
+from masker.guides import GUIDE_BOX_LEVEL, dilate_cells
 from masker.model import Conditions, MaskModel
 from masker.readout import read_mask, read_surface
 from masker.sampling import sample_masks
@@ -34,8 +34,6 @@ from scene.guidance import Guidance
 from scene.layers import LayeredScene
 from scene.seeds import StepSeed
 
-# A blob of sigma r * side (r = 0.375 on average in training) falls to this level at the object's box.
-GUIDE_BOX_LEVEL = 0.41
 ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
 
@@ -183,7 +181,7 @@ class SmartMask:
             # Where a surface lies is no matter of taste: no diversity wanted.
             temperature = sampling.temperature if request.surface else sampling.free_temperature
             return self._look(request, window, guide, sampling.free_weights, temperature, generator)
-        factor = sampling.blob_window if request.guidance.kind == "blob" else sampling.guided_window
+        factor = self.config.examples.window[request.guidance.kind]
         window = window_round(guide_box(request.guidance), factor, request.size)
         guide = sample_coverage(request.guidance.map, window, resolution)
         return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
@@ -198,7 +196,9 @@ class SmartMask:
         box = Box.from_mask(mask)
         if box is None:
             return None
-        window = window_round(box, sampling.refine_window, request.size)
+        grown = round(sampling.refine_dilation * float(np.sqrt(mask.sum())))
+        extent = Box(box.x0 - grown, box.y0 - grown, box.x1 + grown, box.y1 + grown).clip(request.size)
+        window = window_round(extent, self.config.examples.window["scribble"], request.size)
         if window.side > ZOOM_WORTHWHILE * max(request.size):
             return None
         seen = sample_coverage(mask, window, self.codec.resolution)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from masker.config import CodecConfig, load_stage_config
+from masker.config import STAGES, CodecConfig, MaskerConfig
 from masker.weights import load_masker
-from runtime.config import save_config
+from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
 from scene.corpus.store import Corpus
 
@@ -27,7 +27,8 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     """
     from masker.tasks import CodecTask, DenoiserTask
 
-    settings = load_stage_config(config, overrides)
+    settings = load_stage(STAGES, config, overrides)
+    assert isinstance(settings, CodecConfig | MaskerConfig)
     corpus = Corpus.open(data)
     task: TrainingTask
     if isinstance(settings, CodecConfig):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from planner.language_model import load_tokenizer, prepare
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
 from planner.pictures import layout_steps
 from planner.prompt import PlannedObject, PromptEncoder, object_answer
+from planner.vision_train import VisionTask, VisionTrainConfig
 from planner.weights import PlannerCard, export_planner, load_adapters, load_vision, read_card
-from runtime.config import Config, load_config
+from runtime.config import Config, load_stage
 from runtime.training import FitConfig, fit
 from runtime.weights import load_weights
 from scene.corpus.store import Corpus
@@ -37,12 +38,13 @@ if TYPE_CHECKING:
 
 
 class PlannerTrainConfig(Config):
-    """Root config of `smartscene train planner` (configs/planner/park.yaml)."""
+    """Root config of the language stage of `smartscene train planner` (configs/planner/park.yaml)."""
 
+    stage: Literal["language"] = "language"
     vision: VisionConfig = VisionConfig()
     lora: LoraSettings = LoraSettings()
     tower: Path | None = None
-    """Folder with `tower.safetensors` from stage 0 (`planner.vision_train`); None = start from nothing."""
+    """Folder with `tower.safetensors` from stage 0 (`stage: vision`); None = start from nothing."""
     start: Path | None = None
     """Weight folder to go on from (tower, projector and adapters), such as pretrained/park/planner; None = afresh."""
     branches: int = Field(default=3, ge=1)
@@ -241,7 +243,7 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
     elif config.tower is not None:
         file = config.tower / "tower.safetensors"
         if not file.is_file():
-            raise UserError(f"no {file}; train it with python -m planner.vision_train, or set tower=null")
+            raise UserError(f"no {file}; train it with configs/planner/vision.yaml first, or set tower=null")
         load_weights(llava.model.vision_tower, file)
     model = add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
     if config.start is not None:
@@ -250,10 +252,12 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
 
 
 def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
-    """Train a planner; `out/export` is a folder for `--set planner.adapter=DIR`.
+    """Train the config's stage: the vision tower, or the planner on it.
+
+    A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`.
 
     Args:
-        config: YAML of `PlannerTrainConfig`.
+        config: YAML with `stage: vision` or `stage: language`.
         data: imported corpus.
         out: run folder.
         overrides: "a.b=c" settings.
@@ -262,5 +266,10 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     Raises:
         UserError: bad config, no corpus, missing weight package, or a run that is there already.
     """
-    settings = load_config(PlannerTrainConfig, config, overrides)
-    fit(PlannerTask(settings, Corpus.open(data)), settings.fit, out, resume=resume)
+    settings = load_stage({"vision": VisionTrainConfig, "language": PlannerTrainConfig}, config, overrides)
+    corpus = Corpus.open(data)
+    if isinstance(settings, VisionTrainConfig):
+        fit(VisionTask(settings, corpus), settings.fit, out, resume=resume)
+    else:
+        assert isinstance(settings, PlannerTrainConfig)
+        fit(PlannerTask(settings, corpus), settings.fit, out, resume=resume)

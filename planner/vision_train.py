@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from planner.examples import PlanSource
 from planner.llava import VisionConfig, pixel_values
 from planner.pictures import label_cells, layout_steps
-from runtime.config import Config, load_config
-from runtime.training import FitConfig, fit
+from runtime.config import Config
+from runtime.training import FitConfig
 from runtime.weights import save_weights
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
 
 class VisionTrainConfig(Config):
-    """Root config of `python -m planner.vision_train` (configs/planner/vision.yaml)."""
+    """Root config of the vision stage of `smartscene train planner` (configs/planner/vision.yaml)."""
 
+    stage: Literal["vision"] = "vision"
     vision: VisionConfig = VisionConfig()
     fit: FitConfig = FitConfig(batch_size=32, total_samples=30_000, learning_rate=1e-3, ema_decay=None)
     seed: int = 0
@@ -138,23 +139,3 @@ class VisionTask:
         """Write `tower.safetensors`."""
         out.mkdir(parents=True, exist_ok=True)
         save_weights(model.tower, out / "tower.safetensors")  # type: ignore[arg-type]
-
-
-def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
-    """Train the tower; `out/export/tower.safetensors` is what `planner.train` starts from (`tower: DIR`)."""
-    settings = load_config(VisionTrainConfig, config, overrides)
-    fit(VisionTask(settings, Corpus.open(data)), settings.fit, out, resume=resume)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: CONFIG DATA OUT [--resume] [a.b=c ...]."""
-    import sys
-
-    given: list[Any] = list(sys.argv[1:] if arguments is None else arguments)
-    resume = "--resume" in given
-    config, data, out, *overrides = [argument for argument in given if argument != "--resume"]
-    train(Path(config), data=Path(data), out=Path(out), overrides=overrides, resume=resume)
-
-
-if __name__ == "__main__":
-    main()

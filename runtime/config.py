@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +60,23 @@ def load_config(cls: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     Raises:
         UserError: file missing, not YAML, or a field is wrong.
     """
+    return validate(cls, _read(path, overrides), str(path))
+
+
+def load_stage(stages: Mapping[str, type[Config]], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """`load_config` for a room that trains in stages: the file's `stage` decides which root model it is.
+
+    Raises:
+        UserError: as `load_config`, or no such stage.
+    """
+    data = _read(path, overrides)
+    stage = data.get("stage")
+    if not isinstance(stage, str) or stage not in stages:
+        raise UserError(f"{path}: stage is {stage!r}; it must be one of {', '.join(stages)}")
+    return validate(stages[stage], data, str(path))
+
+
+def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -70,7 +87,7 @@ def load_config(cls: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         raise UserError(f"{path} is not a YAML mapping of settings")
     for override in overrides:
         _apply(data, override)
-    return validate(cls, data, str(path))
+    return data
 
 
 def save_config(config: Config, path: Path) -> None:

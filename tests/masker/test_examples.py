@@ -9,8 +9,11 @@ import pytest
 
 from masker.config import ExamplesConfig
 from masker.examples import ExampleSource, mirror_words
-from masker.windows import canvas_window, sample_cells, sample_coverage, window_round
+from masker.guides import GuideForm
+from masker.smartmask import guide_box
+from masker.windows import canvas_window, sample_cells, sample_coverage, to_canvas, window_round
 from scene.corpus.store import Corpus
+from scene.guidance import Guidance
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +35,9 @@ def test_shares_of_forms_windows_and_surfaces(source: ExampleSource) -> None:
     examples = [source.example(number) for number in range(800)]
     forms = Counter(example.form for example in examples)
     assert all(abs(forms[form] / 800 - 0.25) < 0.06 for form in ("none", "box", "blob", "scribble"))
-    windows = np.mean([example.window.side < 320 for example in examples if example.label != "sky"])
-    assert 0.6 < windows < 0.85
+    guided = [example for example in examples if example.form != "none" and example.label not in ("sky", "grass")]
+    assert 0.02 < np.mean([example.window == canvas_window(source.corpus.size) for example in guided]) < 0.3
+    assert all(e.window == canvas_window(source.corpus.size) for e in examples if e.form == "none")
     assert 0.02 < np.mean([example.label in ("sky", "grass") for example in examples]) < 0.12
     assert len({example.object for example in examples if example.label == "ball"}) == 2  # label and description
 
@@ -50,6 +54,22 @@ def test_target_and_layout_agree_with_the_corpus_on_the_canvas(corpus: Corpus, s
     labels = ("", *corpus.labels)
     names = np.array(["", *layout.labels])[sample_cells(layout.index, window, 32, outside=-1) + 1]
     assert (np.array(labels)[example.index] == names).all()
+
+
+@pytest.mark.parametrize("form", ["box", "blob", "scribble"])
+def test_the_guide_frames_its_window(corpus: Corpus, form: GuideForm) -> None:
+    """Training shows an object where `SmartMask` will: in a window round what the guide alone says."""
+    config = ExamplesConfig(window_jitter=0, canvas_share=0, mirror=False, scribble_noise=0)
+    source = ExampleSource(corpus, "train", config, 64, seed=5)
+    record = source.records[0]
+    for k in range(2, len(record.layers)):
+        example = source.build(record, k, form, np.random.default_rng(k))
+        guide = to_canvas(example.guide, example.window, corpus.size)
+        extent = guide_box(Guidance(form, guide.clip(0, 1).astype(np.float32)))
+        used = window_round(extent, config.window[form], corpus.size)
+        cell = example.window.side / 64
+        assert abs(used.x0 - example.window.x0) < 2.5 * cell and abs(used.y0 - example.window.y0) < 2.5 * cell
+        assert used.side == pytest.approx(example.window.side, abs=4 * cell)
 
 
 def test_mirroring_mirrors_everything(corpus: Corpus) -> None:

@@ -64,7 +64,9 @@ def test_elastic_noise_bends_the_outline_and_needs_a_generator() -> None:
 @pytest.mark.parametrize("form", ["none", "box", "blob", "scribble"])
 def test_every_form_lies_in_the_unit_interval(form: str) -> None:
     target = box_cells(BOX, WINDOW, 64)
-    guide = draw_guide(form, target, BOX, (112.0, 140.0), WINDOW, ExamplesConfig(), np.random.default_rng(1))  # type: ignore[arg-type]
+    rng = np.random.default_rng(1)
+    drawn = draw_guide(form, BOX, (112.0, 140.0), 11520.0, ExamplesConfig(), rng)  # type: ignore[arg-type]
+    guide = drawn.cells(target, WINDOW, ExamplesConfig(), rng)
     assert guide.shape == (64, 64)
     assert guide.min() >= 0
     assert guide.max() <= 1

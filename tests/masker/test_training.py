@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from masker.config import CodecConfig, MaskerConfig, load_stage_config
+from masker.config import STAGES, CodecConfig, MaskerConfig
 from masker.tasks import CodecTask, DenoiserTask
 from masker.texts import TextBook
 from masker.weights import load_codec, load_masker
-from runtime.config import validate
+from runtime.config import load_stage, validate
 from runtime.training import fit
 from runtime.weights import asset_dir
 from scene.corpus.store import Corpus
@@ -136,7 +136,7 @@ def test_denoiser_sheet_and_export(codec_folder: Path, corpus: Corpus, texts: Te
 
 @pytest.mark.parametrize("path", sorted(asset_dir("configs").glob("masker/*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_parse(path: Path) -> None:
-    config = load_stage_config(path)
+    config = load_stage(STAGES, path)
     stage = yaml.safe_load(path.read_text(encoding="utf-8"))["stage"]
     assert isinstance(config, CodecConfig if stage == "codec" else MaskerConfig)
     assert "smartscene train masker --config" in path.read_text(encoding="utf-8")
@@ -146,6 +146,6 @@ def test_a_wrong_config_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("stage: denoiser\ncodec: x\nlayers: 3\nfit: {}\n", encoding="utf-8")
     with pytest.raises(UserError, match="layers"):
-        load_stage_config(path)
+        load_stage(STAGES, path)
     with pytest.raises(UserError, match="cannot read config"):
-        load_stage_config(tmp_path / "missing.yaml")
+        load_stage(STAGES, tmp_path / "missing.yaml")
