@@ -76,6 +76,15 @@ class TextConfig(Config):
     context_tokens: int = Field(24, description="T_context: tokens, start and end included; longer text is cut.")
 
 
+class ShapePriorConfig(Config):
+    """The silhouette that a text draws, see `masker.shape_prior`."""
+
+    side: int = Field(32, ge=2, description="Cells of the silhouette's map along one side.")
+    hidden: int = Field(384, ge=1, description="Width of the layer between text and map.")
+    reach: float = Field(1.4, gt=0, description="The map covers so many half-sides of the guide, from its centre.")
+    loss_weight: float = Field(0.5, ge=0, description="Weight of the cross entropy between silhouette and mask.")
+
+
 class DiffusionConfig(Config):
     """The noise process of training."""
 
@@ -156,6 +165,7 @@ class MaskerConfig(Config):
     layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
     denoiser: DenoiserConfig = TransformerConfig()
     text: TextConfig = TextConfig()
+    shape_prior: ShapePriorConfig = ShapePriorConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     dropout: DropoutConfig = DropoutConfig()
     examples: ExamplesConfig = ExamplesConfig()

@@ -6,13 +6,15 @@ known classes: "couch" lands near "sofa", and a label never seen in training sti
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from masker.codec import MaskCodec
 from masker.config import LayoutEncoderConfig
 
-FRAME_CHANNELS = 17  # guide_frame: 2 axes x (position, 6 waves), 2 sizes, 1 flag
+FRAME_CHANNELS = 17  # GuideFrame.features: 2 axes x (position, 6 waves), 2 sizes, 1 flag
 EMPTY_ROW = 0  # row 0 of every label table: no object there
 
 
@@ -37,41 +39,57 @@ def blend_guidance(layout: Tensor, guide: Tensor, target: Tensor, alpha: float) 
     return layout * (1 - weight) + weight * target.view(1, -1, 1, 1)
 
 
-def guide_frame(guide: Tensor, latent_size: int) -> Tensor:
-    """Where each latent cell lies in the guide's own frame.
+@dataclass(frozen=True)
+class GuideFrame:
+    """The guide's own frame: its centre and half-sides in a view, read off the map's mean and standard deviation.
 
-    The guide's mean and standard deviation along each axis make the frame; for a box, u and v run from -1
-    to 1 inside it. "Upper left of the object" is then an input, not something to be found by attention.
-
-    Args:
-        guide: (B, 1, R, R) in [0, 1]; all 0 = mask-free.
-        latent_size: h = w.
-
-    Returns:
-        (B, FRAME_CHANNELS, h, w): u, v, sines and cosines of both, log sizes, 1; all 0 where there is no guide.
+    Attributes:
+        center, half: (B, 2), x and y; the view runs from -1 to 1. For a box, half is half its side.
+        present: bool (B,), False = there is no guide, and no frame.
     """
-    batch, resolution = len(guide), guide.shape[-1]
 
-    def centers(count: int) -> Tensor:
-        return (torch.arange(count, device=guide.device) + 0.5) * (2 / count) - 1
+    center: Tensor
+    half: Tensor
+    present: Tensor
 
-    present = guide.amax(dim=(1, 2, 3)) > 1e-3
-    fine, coarse = centers(resolution), centers(latent_size)
-    parts, sizes = [], []
-    for axis in (2, 1):  # x, then y
-        profile = guide[:, 0].sum(dim=3 - axis)
-        profile = profile / profile.sum(1, keepdim=True).clamp_min(1e-6)
-        mean = profile @ fine
-        spread = (profile @ fine**2 - mean**2).clamp_min(1e-4).sqrt() * 3**0.5  # half the side of a box
-        unit = ((coarse - mean[:, None]) / spread[:, None]).clamp(-3, 3)
-        waves = [f(unit * (torch.pi / 2) * k) for k in (1, 2, 4) for f in (torch.sin, torch.cos)]
-        stacked = torch.stack([unit, *waves], dim=1)
-        stacked = stacked[:, :, None, :] if axis == 2 else stacked[:, :, :, None]
-        parts.append(stacked.expand(-1, -1, latent_size, latent_size))
-        sizes.append(spread.log())
-    constants = torch.stack([*sizes, torch.ones(batch, device=guide.device)], dim=1)
-    parts.append(constants[:, :, None, None].expand(-1, -1, latent_size, latent_size))
-    return torch.cat(parts, dim=1) * present[:, None, None, None]
+    @classmethod
+    def of(cls, guide: Tensor) -> GuideFrame:
+        """The frame of G_obj, (B, 1, R, R) in [0, 1]; all 0 = mask-free."""
+        positions = _cell_centers(guide.shape[-1], guide.device)
+        centers, halves = [], []
+        for axis in (2, 1):  # x, then y
+            profile = guide[:, 0].sum(dim=3 - axis)
+            profile = profile / profile.sum(1, keepdim=True).clamp_min(1e-6)
+            mean = profile @ positions
+            centers.append(mean)
+            halves.append((profile @ positions**2 - mean**2).clamp_min(1e-4).sqrt() * 3**0.5)
+        return cls(torch.stack(centers, 1), torch.stack(halves, 1), guide.amax(dim=(1, 2, 3)) > 1e-3)
+
+    def cells(self, count: int) -> tuple[Tensor, Tensor]:
+        """u (B, count) along x and v (B, count) along y of a view's cell centres; -1 to 1 inside a box."""
+        unit = (_cell_centers(count, self.center.device) - self.center[..., None]) / self.half[..., None]
+        return unit[:, 0], unit[:, 1]
+
+    def features(self, count: int) -> Tensor:
+        """(B, FRAME_CHANNELS, count, count): u, v, sines and cosines of both, log sizes, 1; all 0 without a guide.
+
+        "Upper left of the object" is then an input, not something to be found by attention.
+        """
+        u, v = (unit.clamp(-3, 3) for unit in self.cells(count))
+        across, down = _waves(u)[:, :, None, :], _waves(v)[:, :, :, None]
+        sizes = torch.cat([self.half.log(), torch.ones_like(self.half[:, :1])], dim=1)[:, :, None, None]
+        parts = [part.expand(-1, -1, count, count) for part in (across, down, sizes)]
+        return torch.cat(parts, dim=1) * self.present[:, None, None, None]
+
+
+def _cell_centers(count: int, device: torch.device) -> Tensor:
+    return (torch.arange(count, device=device) + 0.5) * (2 / count) - 1
+
+
+def _waves(unit: Tensor) -> Tensor:
+    """A coordinate (B, N) and its sines and cosines at three frequencies, (B, 7, N)."""
+    waves = [f(unit * (torch.pi / 2) * k) for k in (1, 2, 4) for f in (torch.sin, torch.cos)]
+    return torch.stack([unit, *waves], dim=1)
 
 
 class LayoutEncoder(nn.Module):
@@ -135,5 +153,5 @@ class LayoutEncoder(nn.Module):
         blended = blend_guidance(self.paint(index, labels), guide, target, self.config.alpha)
         with torch.no_grad():
             shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
-            frame = guide_frame(blended[:, :1] / self.config.alpha, self.latent_size)
+            frame = GuideFrame.of(blended[:, :1] / self.config.alpha).features(self.latent_size)
         return torch.cat([self.convolutions(blended), shape, frame], dim=1)

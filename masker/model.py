@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from masker.codec import MaskCodec
-from masker.config import DenoiserConfig, LayoutEncoderConfig, TextConfig
+from masker.config import DenoiserConfig, LayoutEncoderConfig, ShapePriorConfig, TextConfig
 from masker.denoiser import build_denoiser
-from masker.layout_encoder import LayoutEncoder
+from masker.layout_encoder import GuideFrame, LayoutEncoder
+from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
 
@@ -48,11 +49,31 @@ class Kept:
     context: Tensor
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Conditions as the denoiser takes them, B views; none of it changes with t.
+
+    Attributes:
+        planes: (B, F, h, w): layout features, summary of T_obj, geometry, silhouette.
+        tokens: (B, T_o + T_c, D), padding zeroed. token_mask: bool (B, T_o + T_c), False = padding.
+        summary: (B, D), mean of T_obj's tokens.
+        silhouette: (B, 1, R, R), logits of the shape prior.
+        guided: bool (B,), there is a guide and it was kept, so the silhouette means something.
+    """
+
+    planes: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    summary: Tensor
+    silhouette: Tensor
+    guided: Tensor
+
+
 class MaskModel(nn.Module):
     """`U_theta(z_t, E_phi(S~), T_obj, T_context, t)`.
 
     Args:
-        layout_encoder, denoiser, text: Sub-configs.
+        layout_encoder, denoiser, text, shape_prior: Sub-configs.
         codec: Frozen; gives the latents their shape and shows the layout encoder the guide.
     """
 
@@ -61,10 +82,12 @@ class MaskModel(nn.Module):
         layout_encoder: LayoutEncoderConfig,
         denoiser: DenoiserConfig,
         text: TextConfig,
+        shape_prior: ShapePriorConfig,
         codec: MaskCodec,
     ) -> None:
         super().__init__()
-        self.latent_channels, self.latent_size = codec.latent_channels, codec.latent_size
+        self._codec = (codec,)  # a tuple hides it from nn.Module's registration
+        self.latent_size = codec.latent_size
         self.object_tokens = text.object_tokens
         self.layout_encoder = LayoutEncoder(layout_encoder, text.width, codec)
         features = self.layout_encoder.out_channels
@@ -77,21 +100,35 @@ class MaskModel(nn.Module):
         # object from the first step on.
         self.summarise = nn.Linear(text.width, text.summary_channels)
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
+        self.shape_prior = ShapePrior(shape_prior, text.width)
+        conditions = features + text.summary_channels + GEOMETRY_CHANNELS + codec.latent_channels
         self.denoiser = build_denoiser(
             denoiser,
-            in_channels=codec.latent_channels + features + text.summary_channels + GEOMETRY_CHANNELS,
+            in_channels=codec.latent_channels + conditions,
             out_channels=codec.latent_channels,
             latent_size=codec.latent_size,
             text_width=text.width,
         )
 
-    def spatial(self, conditions: Conditions) -> Tensor:
-        """Layout features and geometry, (B, F + 4, h, w); the part that does not change with t."""
+    def prepare(self, conditions: Conditions, kept: Kept) -> Prepared:
+        """Everything but z_t and t, computed once for all steps of a sampler."""
+        tokens, token_mask = self.texts(conditions, kept)
+        count = self.object_tokens
+        mean = tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
         features = self.layout_encoder(conditions.index, conditions.labels, conditions.guide)
         if features.shape[-1] != self.latent_size:
             features = F.adaptive_avg_pool2d(features, self.latent_size)
+        features = torch.where(kept.layout[:, None, None, None], features, self.no_layout[:, None, None])
+        frame = GuideFrame.of(conditions.guide)
+        guided = frame.present & kept.layout  # the guide is part of the layout (Eq. 5), and is dropped with it
+        silhouette = self.shape_prior(mean, frame, conditions.guide.shape[-1])
+        with torch.no_grad():
+            shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
+        summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
+        # Geometry is never dropped: it is no condition but the view's own frame.
         geometry = F.adaptive_avg_pool2d(conditions.geometry, self.latent_size)
-        return torch.cat([features, geometry], dim=1)
+        planes = torch.cat([features, summary, geometry, shape], dim=1)
+        return Prepared(planes, tokens, token_mask, mean, silhouette, guided)
 
     def texts(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Tokens (B, T_o + T_c, D) and mask (B, T_o + T_c) after dropping; padding stays zero."""
@@ -110,36 +147,12 @@ class MaskModel(nn.Module):
             masks.append(mask)
         return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
 
-    def predict(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        spatial: Tensor,
-        tokens: Tensor,
-        token_mask: Tensor,
-        keep_layout: Tensor,
-    ) -> Tensor:
-        """The denoiser on prepared conditions.
+    def predict(self, noisy: Tensor, timesteps: Tensor, prepared: Prepared) -> Tensor:
+        """v (or x0), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
+        stacked = torch.cat([noisy, prepared.planes], dim=1)
+        return self.denoiser(stacked, timesteps, prepared.tokens, prepared.token_mask, prepared.summary)
 
-        Args:
-            noisy: z_t, (B, C, h, w).
-            timesteps: int64 (B,).
-            spatial: From `spatial`.
-            tokens, token_mask: From `texts`.
-            keep_layout: bool (B,); geometry is never dropped, it is no condition but the frame.
-
-        Returns:
-            v (or x0), (B, C, h, w).
-        """
-        features, geometry = spatial[:, :-GEOMETRY_CHANNELS], spatial[:, -GEOMETRY_CHANNELS:]
-        features = torch.where(keep_layout[:, None, None, None], features, self.no_layout[:, None, None])
-        count = self.object_tokens
-        mean = tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
-        summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
-        stacked = torch.cat([noisy, features, summary, geometry], dim=1)
-        return self.denoiser(stacked, timesteps, tokens, token_mask, mean)
-
-    def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> Tensor:
-        """Prediction (B, C, h, w) for noisy latents (B, C, h, w) at `timesteps` (B,)."""
-        tokens, token_mask = self.texts(conditions, kept)
-        return self.predict(noisy, timesteps, self.spatial(conditions), tokens, token_mask, kept.layout)
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
+        """`prepare` and `predict` in one, as training needs both."""
+        prepared = self.prepare(conditions, kept)
+        return self.predict(noisy, timesteps, prepared), prepared

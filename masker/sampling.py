@@ -67,14 +67,13 @@ def sample_latents(
     branches = guidance_branches(weights)
     repeated = repeat_conditions(conditions, len(branches))
     kept = _kept(branches, len(noise))
-    spatial = model.spatial(repeated)
-    tokens, token_mask = model.texts(repeated, kept)
+    prepared = model.prepare(repeated, kept)
     solver = make_solver(diffusion, sampling)
     latents = noise * solver.init_noise_sigma
     for step in solver.timesteps:
         stacked = solver.scale_model_input(latents, step).repeat(len(branches), 1, 1, 1)
         timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
-        output = model.predict(stacked, timesteps, spatial, tokens, token_mask, kept.layout)
+        output = model.predict(stacked, timesteps, prepared)
         latents = solver.step(combine(output, branches), step, latents, return_dict=False)[0]
     return latents
 

@@ -15,7 +15,7 @@ from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import ExampleSource, MaskExample
-from masker.model import Conditions, Kept, MaskModel
+from masker.model import Conditions, Kept, MaskModel, Prepared
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
@@ -157,7 +157,7 @@ class DenoiserTask:
         with torch.no_grad():
             clean = self.codec.encode(batch.masks)
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
-        output = model(noisy, batch.timesteps, batch.conditions, batch.kept)
+        output, prepared = model(noisy, batch.timesteps, batch.conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
         loss = (error * self.process.weights(batch.timesteps)).mean()
         facts = {"v_loss": error.detach().mean().item()}
@@ -166,7 +166,9 @@ class DenoiserTask:
             term = self._mask_loss(noisy, output, batch)
             loss = loss + weight * term
             facts["mask_loss"] = term.item()
-        return loss, facts
+        term = _silhouette_loss(prepared, batch.masks)
+        facts["silhouette_loss"] = term.item()
+        return loss + self.config.shape_prior.loss_weight * term, facts
 
     def _mask_loss(self, noisy: Tensor, output: Tensor, batch: DenoiserBatch) -> Tensor:
         """Cross entropy and Dice of the decoded estimate of z_0, on every other sample (decoding costs time).
@@ -193,6 +195,12 @@ class DenoiserTask:
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder: config, labels, codec and model weights."""
         export_masker(model, self.codec, self.config, self.source.labels, self.source.corpus, out)
+
+
+def _silhouette_loss(prepared: Prepared, masks: Tensor) -> Tensor:
+    """Cross entropy of the text's silhouette against the masks (B, 1, R, R), over guided samples."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(prepared.silhouette, masks, reduction="none")
+    return (entropy.mean((1, 2, 3)) * prepared.guided).mean()
 
 
 def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:

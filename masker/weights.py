@@ -24,7 +24,7 @@ from scene.errors import UserError
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
     """An untrained mask model that fits a codec."""
-    return MaskModel(config.layout_encoder, config.denoiser, config.text, codec)
+    return MaskModel(config.layout_encoder, config.denoiser, config.text, config.shape_prior, codec)
 
 
 def export_codec(codec: nn.Module, config: CodecConfig, out: Path) -> None:

@@ -78,9 +78,9 @@ def test_both_kinds_forward_and_ignore_padding(kind: str) -> None:
     noisy, steps = torch.randn(2, 4, 4, 4), torch.tensor([10, 700])
     everything = Kept(*(torch.ones(2, dtype=torch.bool) for _ in range(3)))
     with torch.no_grad():
-        output = model(noisy, steps, conditions, everything)
+        output = model(noisy, steps, conditions, everything)[0]
         conditions.object_tokens[:, 2:] = 7.0
-        padded = model(noisy, steps, conditions, everything)
+        padded = model(noisy, steps, conditions, everything)[0]
     assert output.shape == noisy.shape
     assert output.abs().max() > 0
     torch.testing.assert_close(output, padded)
@@ -95,9 +95,9 @@ def test_a_dropped_condition_has_no_influence(name: str) -> None:
     noisy, steps = torch.randn(1, 4, 4, 4), torch.tensor([300])
     with torch.no_grad():
         kept = Kept(*(torch.tensor([True]) for _ in range(3)))
-        assert not torch.allclose(model(noisy, steps, first, kept), model(noisy, steps, second, kept))
+        assert not torch.allclose(model(noisy, steps, first, kept)[0], model(noisy, steps, second, kept)[0])
         torch.testing.assert_close(
-            model(noisy, steps, first, Kept(**flags)), model(noisy, steps, second, Kept(**flags))
+            model(noisy, steps, first, Kept(**flags))[0], model(noisy, steps, second, Kept(**flags))[0]
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from masker.codec import MaskVAE
 from masker.config import LayoutEncoderConfig
-from masker.layout_encoder import FRAME_CHANNELS, LayoutEncoder, blend_guidance, guide_frame
+from masker.layout_encoder import FRAME_CHANNELS, GuideFrame, LayoutEncoder, blend_guidance
 
 from .conftest import CODEC
 
@@ -85,7 +85,7 @@ def test_the_codec_reads_the_guide_off_the_blended_layout() -> None:
 def test_the_guides_frame_runs_from_minus_one_to_one_inside_a_box() -> None:
     guide = torch.zeros(2, 1, 64, 64)
     guide[0, 0, 16:48, 8:24] = 1  # y: cells 16 to 48, x: cells 8 to 24
-    frame = guide_frame(guide, 64)
+    frame = GuideFrame.of(guide).features(64)
     assert frame.shape == (2, FRAME_CHANNELS, 64, 64)
     assert not frame[1].any()
     u, v = frame[0, 0], frame[0, 7]
