@@ -1,7 +1,7 @@
 """What an object of a text looks like on average: a silhouette that the text draws in the guide's own frame.
 
-Without it the transformer has to make shapes out of words and places by multiplying the two inside its layers: 35 k samples
-after the start a box still gave a box, whatever stood in it (docs/experiments/masker.md). Here a small network draws the
+Without it the transformer has to make shapes out of words and places by multiplying the two inside its layers: after
+35 k samples a box still gave a box, whatever stood in it (docs/experiments/masker.md). Here a small network draws the
 silhouette outright and is trained on the masks themselves, so it knows the mean shape of a label within minutes. The
 frozen mask codec hands it to the denoiser, in the very latents that it works in; the denoiser decides what to make of
 it. Mask-free views have no frame, and see nothing of this.
