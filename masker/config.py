@@ -157,9 +157,9 @@ class SamplingConfig(Config):
 
 
 class MaskerConfig(Config):
-    """Root config of the denoiser stage (`stage: denoiser`)."""
+    """Root config of the model's two stages: `silhouette` trains the shape prior alone, `denoiser` everything."""
 
-    stage: Literal["denoiser"] = "denoiser"
+    stage: Literal["silhouette", "denoiser"] = "denoiser"
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     start_from: str | None = Field(None, description="Masker folder whose weights a new training starts from.")
     layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
@@ -182,4 +182,4 @@ class CodecConfig(Config):
     fit: FitConfig
 
 
-STAGES: dict[str, type[Config]] = {"codec": CodecConfig, "denoiser": MaskerConfig}
+STAGES: dict[str, type[Config]] = {"codec": CodecConfig, "silhouette": MaskerConfig, "denoiser": MaskerConfig}

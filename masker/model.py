@@ -113,15 +113,12 @@ class MaskModel(nn.Module):
     def prepare(self, conditions: Conditions, kept: Kept) -> Prepared:
         """Everything but z_t and t, computed once for all steps of a sampler."""
         tokens, token_mask = self.texts(conditions, kept)
-        count = self.object_tokens
-        mean = tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
+        mean = self.mean_of_object(tokens, token_mask)
         features = self.layout_encoder(conditions.index, conditions.labels, conditions.guide)
         if features.shape[-1] != self.latent_size:
             features = F.adaptive_avg_pool2d(features, self.latent_size)
         features = torch.where(kept.layout[:, None, None, None], features, self.no_layout[:, None, None])
-        frame = GuideFrame.of(conditions.guide)
-        guided = frame.present & kept.layout  # the guide is part of the layout (Eq. 5), and is dropped with it
-        silhouette = self.shape_prior(mean, frame, conditions.guide.shape[-1])
+        silhouette, guided = self.silhouette(mean, conditions.guide, kept)
         with torch.no_grad():
             shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
@@ -147,6 +144,17 @@ class MaskModel(nn.Module):
             masks.append(mask)
         return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
 
+    def mean_of_object(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """Mean of T_obj's tokens, (B, D), from what `texts` gave."""
+        count = self.object_tokens
+        return tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
+
+    def silhouette(self, summary: Tensor, guide: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+        """Logits (B, 1, R, R) of what a text (B, D) draws under a guide (B, 1, R, R); bool (B,): it counts."""
+        frame = GuideFrame.of(guide)
+        guided = frame.present & kept.layout  # the guide is part of the layout (Eq. 5), and is dropped with it
+        return self.shape_prior(summary, frame, guide.shape[-1]), guided
+
     def predict(self, noisy: Tensor, timesteps: Tensor, prepared: Prepared) -> Tensor:
         """v (or x0), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
         stacked = torch.cat([noisy, prepared.planes], dim=1)
@@ -156,3 +164,17 @@ class MaskModel(nn.Module):
         """`prepare` and `predict` in one, as training needs both."""
         prepared = self.prepare(conditions, kept)
         return self.predict(noisy, timesteps, prepared), prepared
+
+
+class SilhouetteModel(nn.Module):
+    """The shape prior of a mask model, and nothing else of it, as a module to train: a tenth of the cost per sample."""
+
+    def __init__(self, whole: MaskModel) -> None:
+        super().__init__()
+        self.whole = whole.requires_grad_(False)
+        self.whole.shape_prior.requires_grad_(True)
+
+    def forward(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
+        """See `MaskModel.silhouette`."""
+        tokens, token_mask = self.whole.texts(conditions, kept)
+        return self.whole.silhouette(self.whole.mean_of_object(tokens, token_mask), conditions.guide, kept)

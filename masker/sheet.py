@@ -13,7 +13,7 @@ from masker.codec import MaskCodec, MaskVAE
 from masker.config import MaskerConfig
 from masker.examples import ExampleSource, MaskExample
 from masker.guides import FORMS
-from masker.model import Conditions, MaskModel
+from masker.model import Conditions, Kept, MaskModel, SilhouetteModel
 from masker.sampling import sample_masks
 from runtime.seeding import numpy_rng, torch_generator
 from scene.layout import label_colour
@@ -107,6 +107,25 @@ def denoiser_sheet(
         form: float(np.mean([_iou(soft[i], examples[i].target) for i in range(j, len(examples), len(FORMS))]))
         for j, form in enumerate(FORMS)
     }
+
+
+def silhouette_sheet(
+    model: SilhouetteModel,
+    task_conditions: Callable[[Sequence[MaskExample]], Conditions],
+    source: ExampleSource,
+    path: Path,
+) -> None:
+    """Validation objects, one a row: label, then guide, silhouette and truth for each form of guidance."""
+    rows = []
+    for number in sheet_objects(source):
+        examples = [example for example in forms_of_object(source, number) if example.form != "none"]
+        everything = torch.ones(len(examples), dtype=torch.bool)
+        logits, _ = model(task_conditions(examples), Kept(everything, everything, everything))
+        tiles = [_caption(examples[0].label, ZOOM * source.resolution + 2)]
+        for example, silhouette in zip(examples, logits.sigmoid()[:, 0].numpy(), strict=True):
+            tiles += [_tile(_grey(part)) for part in (example.guide, silhouette, example.target)]
+        rows.append(np.concatenate(tiles, axis=1))
+    _save(rows, path)
 
 
 def sheet_objects(source: ExampleSource) -> list[tuple[int, int]]:

@@ -15,8 +15,8 @@ from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import ExampleSource, MaskExample
-from masker.model import Conditions, Kept, MaskModel, Prepared
-from masker.sheet import codec_sheet, denoiser_sheet
+from masker.model import Conditions, Kept, MaskModel, SilhouetteModel
+from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
 from runtime.seeding import torch_generator
@@ -166,7 +166,7 @@ class DenoiserTask:
             term = self._mask_loss(noisy, output, batch)
             loss = loss + weight * term
             facts["mask_loss"] = term.item()
-        term = _silhouette_loss(prepared, batch.masks)
+        term = _silhouette_loss(prepared.silhouette, prepared.guided, batch.masks)
         facts["silhouette_loss"] = term.item()
         return loss + self.config.shape_prior.loss_weight * term, facts
 
@@ -197,10 +197,33 @@ class DenoiserTask:
         export_masker(model, self.codec, self.config, self.source.labels, self.source.corpus, out)
 
 
-def _silhouette_loss(prepared: Prepared, masks: Tensor) -> Tensor:
-    """Cross entropy of the text's silhouette against the masks (B, 1, R, R), over guided samples."""
-    entropy = nn.functional.binary_cross_entropy_with_logits(prepared.silhouette, masks, reduction="none")
-    return (entropy.mean((1, 2, 3)) * prepared.guided).mean()
+class SilhouetteTask(DenoiserTask):
+    """Stage `silhouette`: the shape prior alone. What the denoiser starts from then shows the object already."""
+
+    def __init__(
+        self, config: MaskerConfig, corpus: Corpus, codec: MaskVAE | None = None, texts: TextBook | None = None
+    ) -> None:
+        super().__init__(config, corpus, codec, texts)
+        self.model = SilhouetteModel(cast(MaskModel, self.model))
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        silhouette, guided = model(batch.conditions, batch.kept)
+        return _silhouette_loss(silhouette, guided, batch.masks), {}
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Validation objects: guide, silhouette, truth."""
+        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out, path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Writes the masker folder; its denoiser is untrained still."""
+        super().export(cast(SilhouetteModel, model).whole, out)
+
+
+def _silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:
+    """Cross entropy of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(silhouette, masks, reduction="none")
+    return (entropy.mean((1, 2, 3)) * guided).mean()
 
 
 def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:

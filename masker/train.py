@@ -25,7 +25,7 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     Raises:
         UserError: config, corpus, codec or snapshot cannot be used.
     """
-    from masker.tasks import CodecTask, DenoiserTask
+    from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
 
     settings = load_stage(STAGES, config, overrides)
     assert isinstance(settings, CodecConfig | MaskerConfig)
@@ -34,10 +34,10 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     if isinstance(settings, CodecConfig):
         task = CodecTask(settings, corpus)
     else:
-        denoiser = DenoiserTask(settings, corpus)
+        task = (DenoiserTask if settings.stage == "denoiser" else SilhouetteTask)(settings, corpus)
         if settings.start_from and not resume:
-            denoiser.model.load_state_dict(load_masker(Path(settings.start_from))[2].state_dict())
-        task = denoiser
+            whole = task.model if settings.stage == "denoiser" else task.model.whole
+            whole.load_state_dict(load_masker(Path(settings.start_from))[2].state_dict())  # type: ignore[operator, union-attr]
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)

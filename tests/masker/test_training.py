@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import yaml
 
 from masker.config import STAGES, CodecConfig, MaskerConfig
-from masker.tasks import CodecTask, DenoiserTask
+from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
 from masker.texts import TextBook
 from masker.weights import load_codec, load_masker
 from runtime.config import load_stage, validate
@@ -119,6 +120,42 @@ def test_codec_stage_trains_exports_and_draws(corpus: Corpus, tmp_path: Path) ->
     codec = load_codec(tmp_path / "codec" / "export")
     assert codec.latent_std.min() > 0
     assert list((tmp_path / "codec" / "sheets").glob("*.png"))
+
+
+def test_silhouette_stage_learns_shapes_and_leaves_the_rest_alone(
+    codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path
+) -> None:
+    more = {"stage": "silhouette", "shape_prior": {"side": 12, "hidden": 32}}
+    task = SilhouetteTask(masker_config(codec_folder, **more), corpus, texts=texts)
+    before = {name: value.clone() for name, value in task.model.whole.state_dict().items()}  # type: ignore[union-attr, operator]
+    optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for step in range(100):
+        loss, _ = task.loss(task.model, task.batch(range(8 * step, 8 * step + 8)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-20:]) < 0.6 * sum(losses[:20])
+    task.sheet(task.model, tmp_path / "sheet.png")
+    task.export(task.model, tmp_path / "export")
+    exported = load_masker(tmp_path / "export")[2].state_dict()
+    for name, value in before.items():
+        same = torch.allclose(exported[name], value, atol=1e-3, rtol=1e-2)
+        assert same != name.startswith("shape_prior"), name
+
+
+def test_the_silhouette_says_ball_or_post(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    """With the same guide, other words give another silhouette, and without a guide it does not count."""
+    task = _task(codec_folder, corpus, texts)
+    batch = task.batch(range(8))
+    prepared = task.model.prepare(batch.conditions, batch.kept)  # type: ignore[operator]
+    expected = (batch.conditions.guide.amax((1, 2, 3)) > 0) & batch.kept.layout
+    assert torch.equal(prepared.guided, expected)
+    assert expected.any() and not expected.all()
+    other = replace(batch.conditions, object_tokens=batch.conditions.object_tokens.flip(0))
+    changed = task.model.prepare(other, batch.kept).silhouette != prepared.silhouette  # type: ignore[operator]
+    assert changed.any()
 
 
 def test_denoiser_sheet_and_export(codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path) -> None:
