@@ -120,7 +120,8 @@ def silhouette_sheet(
     for number in sheet_objects(source):
         examples = [example for example in forms_of_object(source, number) if example.form != "none"]
         everything = torch.ones(len(examples), dtype=torch.bool)
-        logits, _ = model(task_conditions(examples), Kept(everything, everything, everything))
+        with torch.no_grad():
+            logits, _ = model(task_conditions(examples), Kept(everything, everything, everything))
         tiles = [_caption(examples[0].label, ZOOM * source.resolution + 2)]
         for example, silhouette in zip(examples, logits.sigmoid()[:, 0].numpy(), strict=True):
             tiles += [_tile(_grey(part)) for part in (example.guide, silhouette, example.target)]
