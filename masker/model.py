@@ -15,6 +15,8 @@ from masker.layout_encoder import GuideFrame, LayoutEncoder
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
+TIMESTEPS = 1000  # only a scale
+SHORTCUT_RATE = 10.0  # a handful of numbers that may learn faster than the weights of layers
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Prepared:
     """Conditions as the denoiser takes them, B views; none of it changes with t.
 
     Attributes:
-        planes: (B, F, h, w): layout features, summary of T_obj, geometry, silhouette.
+        planes: (B, F, h, w): layout features, summary of T_obj, geometry.
+        shape: (B, C, h, w): the silhouette's latents, 0 without a guide.
         tokens: (B, T_o + T_c, D), padding zeroed. token_mask: bool (B, T_o + T_c), False = padding.
         summary: (B, D), mean of T_obj's tokens.
         silhouette: (B, 1, R, R), logits of the shape prior.
@@ -62,6 +65,7 @@ class Prepared:
     """
 
     planes: Tensor
+    shape: Tensor
     tokens: Tensor
     token_mask: Tensor
     summary: Tensor
@@ -101,6 +105,9 @@ class MaskModel(nn.Module):
         self.summarise = nn.Linear(text.width, text.summary_channels)
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
         self.shape_prior = ShapePrior(shape_prior, text.width)
+        # The silhouette's way around the network: at high noise the answer is its latents and a correction. How much of
+        # them at which t is learned, per channel, as a parabola in t that starts at 0.
+        self.shortcut = nn.Parameter(torch.zeros(3, codec.latent_channels))
         conditions = features + text.summary_channels + GEOMETRY_CHANNELS + codec.latent_channels
         self.denoiser = build_denoiser(
             denoiser,
@@ -124,8 +131,8 @@ class MaskModel(nn.Module):
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
         # Geometry is never dropped: it is no condition but the view's own frame.
         geometry = F.adaptive_avg_pool2d(conditions.geometry, self.latent_size)
-        planes = torch.cat([features, summary, geometry, shape], dim=1)
-        return Prepared(planes, tokens, token_mask, mean, silhouette, guided)
+        planes = torch.cat([features, summary, geometry], dim=1)
+        return Prepared(planes, shape, tokens, token_mask, mean, silhouette, guided)
 
     def texts(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Tokens (B, T_o + T_c, D) and mask (B, T_o + T_c) after dropping; padding stays zero."""
@@ -157,8 +164,11 @@ class MaskModel(nn.Module):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prepared: Prepared) -> Tensor:
         """v (or x0), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
-        stacked = torch.cat([noisy, prepared.planes], dim=1)
-        return self.denoiser(stacked, timesteps, prepared.tokens, prepared.token_mask, prepared.summary)
+        stacked = torch.cat([noisy, prepared.planes, prepared.shape], dim=1)
+        output = self.denoiser(stacked, timesteps, prepared.tokens, prepared.token_mask, prepared.summary)
+        share = timesteps.to(noisy)[:, None] / TIMESTEPS
+        gain = torch.stack([torch.ones_like(share), share, share**2], dim=-1) @ (SHORTCUT_RATE * self.shortcut)
+        return output + gain.view(-1, self.shortcut.shape[1], 1, 1) * prepared.shape
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""
