@@ -54,11 +54,11 @@ def test_remedies_are_named(tmp_path: Path) -> None:
     package = _package("p.tgz", content, {"a.bin": 3})
     with pytest.raises(UserError, match="make data-deps"):
         find_dependencies(tmp_path, [package])
-    with pytest.raises(UserError, match="is not installed here; download http://example.org/it"):
+    with pytest.raises(UserError, match=r"is not installed here; download http://example\.org/it"):
         fetch(tmp_path, [package])
     (tmp_path / "p.tgz").write_bytes(content + b"!")
     with pytest.raises(UserError, match="sha256 differs"):
         fetch(tmp_path, [package])
     (tmp_path / "p.tgz").write_bytes(content)
-    with pytest.raises(UserError, match="no a.bin of the pinned size"):
+    with pytest.raises(UserError, match=r"no a\.bin of the pinned size"):
         fetch(tmp_path, [replace(package, sizes={"a.bin": 4})])
