@@ -80,6 +80,33 @@ class Mesh:
         return sum(array.nbytes for array in arrays) + BVH_BYTES_PER_TRIANGLE * len(self.faces)
 
     @cached_property
+    def see_through(self) -> bool:
+        """Some of it has holes or is of glass."""
+        return bool(self.cutout.any() or (self.opacity[np.unique(self.material)] < 1).any())
+
+    def opacity_at(self, face: np.ndarray, bary: np.ndarray) -> np.ndarray:
+        """Opacity of points of triangles, 0 in the holes of a texture (alpha under one half).
+
+        Args:
+            face: int (N,), triangles; -1 gives no sensible value.
+            bary: float32 (N, 3), weights of their corners.
+
+        Returns:
+            float32 (N,).
+        """
+        material = self.material[face]
+        opacity = self.opacity[material]
+        masked = np.flatnonzero(self.cutout[material])
+        if len(masked):
+            uv = (self.uvs[face[masked]] * bary[masked, :, None]).sum(1)
+            uv = uv - np.floor(uv)  # textures repeat
+            offset, height, width = self.levels[material[masked], 0].T
+            x = np.minimum((uv[:, 0] * width).astype(np.int64), width - 1)
+            y = np.minimum(((1 - uv[:, 1]) * height).astype(np.int64), height - 1)  # v runs upwards
+            opacity[masked[self.texels[offset + y * width + x, 3] < 128]] = 0
+        return opacity
+
+    @cached_property
     def tracer(self) -> Any:
         """The embree scene of this mesh, in the model frame; `run(origins, directions, ...)` casts rays."""
         try:
@@ -116,15 +143,17 @@ def load_mesh(model: CatalogModel, archive: zipfile.ZipFile | None = None) -> Me
     materials = [library.get(name, MtlMaterial()) for name in geometry.material_names]
     vertices, normals = _place(geometry.vertices, geometry.faces, geometry.normals, model)
     corners = vertices[geometry.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(across, axis=1) / 2
     opacity = np.array([material.opacity for material in materials], np.float32)
-    keep = (area > 1e-14) & (opacity[geometry.materials] >= INVISIBLE_OPACITY)
+    keep = (area > 1e-14) & (opacity[geometry.materials] >= INVISIBLE_OPACITY) & _first_of_kind(geometry.faces)
     if not keep.any():
         raise MeshError("nothing of the model can be seen")
     missing = (np.abs(normals).sum(-1) < 0.5).any(1)
     if missing.any():
         smooth = smooth_normals(vertices, geometry.faces, np.where(missing, geometry.smoothing, 0))
         normals = np.where(missing[:, None, None], smooth, normals)
+    normals *= np.where((normals * across[:, None]).sum(-1, keepdims=True) < 0, -1, 1)  # some files mix both sides
     used = np.unique(geometry.materials[keep])
     texels, levels, cutout = _textures(
         archive, folder, [m if i in used else MtlMaterial() for i, m in enumerate(materials)]
@@ -198,6 +227,16 @@ def _place(
     normals = normals @ (swap @ turn).T / stretch
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return (vertices - origin) * stretch, np.divide(normals, length, out=np.zeros_like(normals), where=length > 1e-12)
+
+
+def _first_of_kind(faces: np.ndarray) -> np.ndarray:
+    """Which triangles (T,) have corners that no earlier one has: the back of a two-sided face would fight its front."""
+    low, middle, high = np.sort(faces, 1).astype(np.int64).T
+    count = int(high.max()) + 1
+    first = np.unique((low * count + middle) * count + high, return_index=True)[1]  # below 2 ** 63
+    kept = np.zeros(len(faces), bool)
+    kept[first] = True
+    return kept
 
 
 def _textures(

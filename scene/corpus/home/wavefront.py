@@ -12,7 +12,7 @@ import numpy as np
 
 from scene.errors import SmartSceneError
 
-MAX_TRIANGLES = 300_000
+MAX_TRIANGLES, MAX_VERTICES = 300_000, 1_000_000
 MAX_CLIPPED_CORNERS = 400  # ear clipping takes cubic time: larger polygons are cut as a fan
 SMOOTH_COS = float(np.cos(np.deg2rad(60)))  # faces of one smoothing group that meet at less share their normals
 MAX_DEGREE = 128  # faces at one vertex that take part in smoothing: bounds time and memory
@@ -91,8 +91,8 @@ def parse_obj(data: bytes) -> ObjGeometry:
     vertices = _floats(lines.v, 3, "v")
     if not lines.faces or not len(vertices):
         raise MeshError("the OBJ file holds no faces")
-    if sum(len(face) - 2 for face in lines.faces) > MAX_TRIANGLES:
-        raise MeshError(f"more than {MAX_TRIANGLES} triangles")
+    if sum(len(face) - 2 for face in lines.faces) > MAX_TRIANGLES or len(vertices) > MAX_VERTICES:
+        raise MeshError(f"more than {MAX_TRIANGLES} triangles or {MAX_VERTICES} vertices")
     counts = (len(vertices), len(lines.vt), len(lines.vn))
     corners, owner = _triangulate(lines.faces, counts, vertices)
     uv_table = np.vstack([_floats(lines.vt, 2, "vt"), np.zeros((1, 2))])
@@ -287,8 +287,8 @@ def smooth_normals(vertices: np.ndarray, faces: np.ndarray, smoothing: np.ndarra
             live = np.flatnonzero(size > shift)
             mine = corner[live]
             other = corner[start[live] + (within[live] + shift) % size[live]] // 3
-            close = (flat[mine // 3] * flat[other]).sum(1) > SMOOTH_COS
-            total[mine[close]] += area[other[close]]
+            cosine = (flat[mine // 3] * flat[other]).sum(1, keepdims=True)
+            total[mine] += np.where(np.abs(cosine) > SMOOTH_COS, np.sign(cosine) * area[other], 0)  # winding may differ
         length = np.linalg.norm(total, axis=1, keepdims=True)
         normals = np.where(length > 1e-30, total / np.maximum(length, 1e-30), np.repeat(flat, 3, 0)).reshape(-1, 3, 3)
     return normals.astype(np.float32)
