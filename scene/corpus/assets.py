@@ -7,7 +7,7 @@ Training the mask model reads only the bits (about 0.1 ms for a whole canvas); p
 | raw | RGBA, row by row | small worlds whose assets many scenes share |
 | webp | lossy WebP of the colours, alpha without loss | rendered objects and surfaces |
 | lossless | lossless WebP | flat drawings |
-| shadow | PNG of one channel: how much black lies there | effects; they have no mask |
+| shadow | lossy WebP of one channel: how much black lies there | effects; they have no mask |
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from PIL import Image
 
 MASK_ALPHA = 128  # a pixel belongs to the object from this alpha on
 WEBP_QUALITY = 92
+SHADOW_QUALITY, FAINTEST_SHADOW = 90, 4  # what lossy coding leaves where there was no shadow is below that
 Encoding = Literal["raw", "webp", "lossless", "shadow"]
 
 
@@ -74,7 +75,7 @@ def _encode_picture(picture: np.ndarray, encoding: Encoding) -> bytes:
     out = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
     if encoding == "shadow":
-        image.save(out, "PNG", compress_level=9)
+        image.save(out, "WEBP", quality=SHADOW_QUALITY, method=2)
     elif encoding == "lossless":
         image.save(out, "WEBP", lossless=True, method=2)
     else:
@@ -93,6 +94,7 @@ def decode_picture(data: np.ndarray, encoding: str, height: int, width: int) -> 
     image = Image.open(io.BytesIO(data.tobytes()))
     if encoding == "shadow":
         rgba = np.zeros((height, width, 4), dtype=np.uint8)
-        rgba[..., 3] = np.asarray(image)
+        strength = np.asarray(image.convert("L"))
+        rgba[..., 3] = np.where(strength < FAINTEST_SHADOW, 0, strength)
         return rgba
     return np.asarray(image.convert("RGBA"))
