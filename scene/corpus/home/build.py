@@ -1,4 +1,4 @@
-"""The home world as a `SceneSource`: arranges, renders and encodes scene after scene, and leaves out what went wrong."""
+"""The home world as a `SceneSource`: arranges, renders and encodes scene after scene, and leaves out what failed."""
 
 from __future__ import annotations
 
@@ -147,13 +147,13 @@ class HomeSource(SceneSource):
         effect = None
         if layer.effect is not None:
             shadow = np.ascontiguousarray(layer.effect.rgba[..., 3])
-            effect = (encode_asset(shadow, **words, encoding="shadow"), layer.effect.x, layer.effect.y)
+            effect = (encode_asset(shadow, **words, encoding="shadow"), int(layer.effect.x), int(layer.effect.y))
         size_m = layer.size_m and tuple(round(side, 3) for side in layer.size_m)
         depth_m = round(layer.depth_m, 2) if np.isfinite(layer.depth_m) else None
         return DraftLayer(
             encode_asset(layer.picture.rgba, **words, encoding="webp"),
-            layer.picture.x,
-            layer.picture.y,
+            int(layer.picture.x),
+            int(layer.picture.y),
             LayerFacts(round(layer.visible_frac, 4), depth_m, size_m),  # type: ignore[arg-type]
             effect,
         )

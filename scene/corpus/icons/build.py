@@ -31,6 +31,7 @@ from scene.vocabulary import Vocabulary
 SHADOW_ALPHA = 70
 SHADOW_ROUND = 0.16  # height of a contact shadow, share of its width
 SPLIT_OF_TENTH = {8: "val", 9: "test"}
+ATTEMPTS, MIN_THINGS = 8, 2
 MIN_FAMILIES = 4  # a label drawn by fewer artists loses none of them to val and test
 VERSION = 1  # raised when the same settings give other scenes
 ORIGIN = "npm package @iconify/json 2.2.535"
@@ -100,13 +101,21 @@ class IconSource(SceneSource):
 
     def draft(self, number: int) -> Draft | Skipped:
         """See `SceneSource`."""
-        rng = np.random.default_rng(derive_seed(self.seed, "icons scene", number))
         split = SPLIT_OF_TENTH.get(number % 10, "train")
-        recipe, layout = self._layout(rng)
-        view = View(self.size, round(rng.uniform(*layout.horizon) * self.size.height), rng.uniform(*layout.camera_m))
-        standing = self._arrangers[split].arrange(layout, view, rng)
-        if len(standing) < 2:
-            return Skipped(f"only {len(standing)} things found a place on {layout.place}")
+        for attempt in range(ATTEMPTS):
+            rng = np.random.default_rng(derive_seed(self.seed, "icons scene", number, attempt))
+            recipe, layout = self._layout(rng)
+            horizon_px = round(rng.uniform(*layout.horizon) * self.size.height)
+            view = View(self.size, horizon_px, rng.uniform(*layout.camera_m))
+            standing = self._arrangers[split].arrange(layout, view, rng)
+            if len(standing) >= MIN_THINGS:
+                return self._draft(number, split, recipe, view, standing, rng)
+        return Skipped(f"fewer than {MIN_THINGS} things found a place in {ATTEMPTS} attempts")
+
+    def _draft(
+        self, number: int, split: str, recipe: str, view: View, standing: Sequence[Standing], rng: np.random.Generator
+    ) -> Draft:
+        layout = self.world.layouts[recipe]
         layers = [*self._surfaces(layout, view, rng), *(self._thing(item, rng) for item in standing)]
         masks = [layer.mask for layer in layers]
         shown = visible_fracs(masks, [(layer.x, layer.y) for layer in layers], self.size)
