@@ -68,7 +68,7 @@ def draw(
             continue
         at, along = reached[rows, columns], rays[rows, columns]
         points = view.position + along * at[:, None]
-        patch = _patch(points, along, at, facing, view)
+        patch = _patch(corners, points, along, at, facing, view)
         albedo = linear(colour(surface.material, patch, seed + number))
         openness = _corner_light(points, facing, [other for other in walls if other is not quad])
         normals = np.broadcast_to(facing.astype(np.float32), points.shape)
@@ -104,7 +104,9 @@ def _coverage(corners: np.ndarray, normal: np.ndarray, view: View, rays: np.ndar
     return share.astype(np.float32), depth.astype(np.float32)
 
 
-def _patch(points: np.ndarray, rays: np.ndarray, depth: np.ndarray, normal: np.ndarray, view: View) -> Patch:
+def _patch(
+    corners: np.ndarray, points: np.ndarray, rays: np.ndarray, depth: np.ndarray, normal: np.ndarray, view: View
+) -> Patch:
     """Coordinates of points in their plane, and how far a pixel reaches along each."""
     if abs(normal[2]) > 0.7:
         axes = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -119,7 +121,11 @@ def _patch(points: np.ndarray, rays: np.ndarray, depth: np.ndarray, normal: np.n
         steps = [np.abs(side @ axis - along * (side @ normal)) for side in (view.right, view.up)]
         spans.append(pixel * (steps[0] + steps[1]))
     u, v = points @ axes[0], points @ axes[1]
-    return Patch(u, v, spans[0], spans[1])
+    flat = corners @ axes.T
+    middle, extent = (flat.max(0) + flat.min(0)) / 2, np.ptp(flat, axis=0)
+    sides = [u - middle[0], v - middle[1]]
+    across = int(np.argmin(extent))
+    return Patch(u, v, spans[0], spans[1], sides[across], sides[1 - across], float(extent[across]))
 
 
 def _corner_light(points: np.ndarray, normal: np.ndarray, walls: list[Quad]) -> np.ndarray:

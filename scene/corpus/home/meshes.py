@@ -33,6 +33,7 @@ TEXTURE_PX = 512  # longest side kept
 MIN_SIDE_M, MAX_SIDE_M = 1e-4, 60.0
 LEVELS = 8  # 512 px down to 4 px
 INVISIBLE_OPACITY = 0.05  # helper geometry of the authors: never drawn
+DARKEST, BRIGHTEST = 0.08, 0.95  # of untextured materials, as displayed
 MAIN_SHARE = 0.15  # of the surface, below which a recolouring would not be seen
 BVH_BYTES_PER_TRIANGLE = 140
 
@@ -291,7 +292,8 @@ def _colours(materials: list[MtlMaterial], levels: np.ndarray) -> np.ndarray:
     colours = np.array([material.colour for material in materials], np.float32)
     brightest = colours.max(1, keepdims=True)
     tint = np.where(brightest > 0.05, colours / np.maximum(brightest, 1e-6), 1.0)
-    return np.where(levels[:, 0, 1:2] > 0, tint, colours).astype(np.float32)
+    plain = DARKEST + (BRIGHTEST - DARKEST) * colours  # pure black and white would hide the shape
+    return np.where(levels[:, 0, 1:2] > 0, tint, plain).astype(np.float32)
 
 
 def _texel_density(uvs: np.ndarray, area: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -350,10 +350,8 @@ def _effect_window(instance: Instance, view: View, light: Light) -> tuple[slice,
     corners = instance.corners
     low, high = corners.min(0), corners.max(0)
     margin = min(EFFECT_MARGIN_M, 0.6 * max(instance.size_m))
-    points = [corners + (0, 0, -margin), corners + (0, 0, margin)]
-    for dx in (-margin, margin):
-        for dy in (-margin, margin):
-            points.append(corners + (dx, dy, 0))
+    shifts = margin * np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
+    points = [corners + shift for shift in shifts]
     reach = corners[:, 2:] / max(light.direction[2], 0.2)
     points.append(corners - light.direction * np.minimum(reach, 2 * (high - low).max() + 1))
     canvas = view.project(np.concatenate(points))

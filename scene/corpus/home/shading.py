@@ -43,7 +43,7 @@ class Light:
         if outdoors:
             strengths = (0.78, 0.74, 0.66), (0.36, 0.40, 0.46), (0.20, 0.20, 0.17), (0.04, 0.04, 0.04)
         else:
-            strengths = (0.52, 0.50, 0.46), (0.46, 0.46, 0.46), (0.33, 0.31, 0.29), (0.10, 0.10, 0.10)
+            strengths = (0.54, 0.52, 0.48), (0.50, 0.50, 0.50), (0.44, 0.42, 0.40), (0.14, 0.14, 0.14)
         return cls(towards, *(np.array(strength) for strength in strengths))
 
     def ambient(self, normals: np.ndarray) -> np.ndarray:

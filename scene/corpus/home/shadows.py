@@ -120,7 +120,7 @@ def _ray_meets_box(caster: Instance, points: np.ndarray, light: np.ndarray) -> n
     towards = np.where(np.abs(towards) < 1e-6, np.float32(1e-6), towards)
     a, b = (low - points) / towards, (high - points) / towards
     enter, leave = np.minimum(a, b).max(1), np.maximum(a, b).min(1)
-    return np.asarray((leave > np.maximum(enter, 0)))
+    return np.asarray(leave > np.maximum(enter, 0))
 
 
 def _clear(mesh: Mesh, points: np.ndarray, rays: np.ndarray, reach_m: float | None) -> np.ndarray:

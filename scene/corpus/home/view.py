@@ -1,7 +1,7 @@
 """What a camera sees: rays through pixels, and where points land on the canvas.
 
-Canvas coordinates are in pixels, x to the right and y downwards; pixel (i, j) covers j to j + 1 and i to i + 1. Depth is
-measured along the camera's axis, in metres, so that a ray's parameter is the depth of the point it reaches.
+Canvas coordinates are in pixels, x to the right and y downwards; pixel (i, j) covers j to j + 1 and i to i + 1. Depth
+is measured along the camera's axis, in metres, so that a ray's parameter is the depth of the point it reaches.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class View:
         right = np.cross(forward, (0.0, 0.0, 1.0))
         if np.linalg.norm(right) < 1e-9 or not 1 <= camera.fov_deg <= 150:
             raise UserError(
-                f"camera at {camera.position} towards {camera.target}, {camera.fov_deg} degrees: it must look sideways, "
-                "with a field of view of 1 to 150 degrees"
+                f"camera at {camera.position} towards {camera.target}, {camera.fov_deg} degrees: "
+                "it must look sideways, with a field of view of 1 to 150 degrees"
             )
         forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
         focal_px = size.width / 2 / float(np.tan(np.deg2rad(camera.fov_deg) / 2))
