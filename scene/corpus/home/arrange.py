@@ -21,7 +21,7 @@ from scene.seeds import derive_seed
 __all__ = ["arrange", "check_overlap", "split_of"]
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 14
-SCENE_ATTEMPTS, MODEL_ATTEMPTS, POSE_ATTEMPTS = 40, 3, 14
+RECIPE_DRAWS, SCENE_ATTEMPTS, MODEL_ATTEMPTS, POSE_ATTEMPTS = 4, 12, 3, 14
 MIN_INSIDE = 0.6  # of an object's rectangle that must lie on the picture
 MIN_HEIGHT_PX, MIN_WIDTH_PX, MAX_AREA_FRAC = 14.0, 6.0, 0.75
 MAX_HIDDEN = 0.7
@@ -41,16 +41,18 @@ def split_of(number: int) -> str:
 def arrange(seed: int, number: int, rules: Rules, catalog: Catalog, split: str) -> ScenePlan:
     """One scene; equal arguments give equal plans.
 
-    Scenes of train use neither held-out models nor held-out recipes (see `Rules`); those of val and test draw a
-    held-out recipe half of the time and are drawn again until a held-out model stands in them, as long as attempts last.
+    Scenes of train use neither held-out models nor held-out recipes (see `Rules`). Those of val and test draw a
+    held-out recipe half of the time, and are drawn again until a held-out model stands in them, while attempts last.
 
     Raises:
         SmartSceneError: no attempt gave a scene, which is a mistake in the rules.
     """
     best: ScenePlan | None = None
-    for attempt in range(SCENE_ATTEMPTS):
+    for attempt in range(RECIPE_DRAWS * SCENE_ATTEMPTS):
+        if attempt % SCENE_ATTEMPTS == 0:
+            rng = np.random.default_rng(derive_seed("home recipe of", seed, number, attempt))
+            name = _recipe(rules, split, rng)
         rng = np.random.default_rng(derive_seed("home scene", seed, number, attempt))
-        name = _recipe(rules, split, rng)
         scene = _Scene(rules.recipes[name], rules, catalog, split, rng)
         if not scene.furnish():
             continue
@@ -59,7 +61,7 @@ def arrange(seed: int, number: int, rules: Rules, catalog: Catalog, split: str) 
             return plan
         best = best or plan
     if best is None:
-        raise SmartSceneError(f"no scene came of seed {seed}, number {number} in {SCENE_ATTEMPTS} attempts")
+        raise SmartSceneError(f"no scene came of seed {seed}, number {number}; loosen the rules of {name}")
     return best
 
 
@@ -191,9 +193,9 @@ class _Scene:
             pose = self.spots.propose(item, size, None if parent is None else self.bodies[parent], parent)
             if pose is None:
                 continue
-            body = self._body(blank, pose)
+            body = self._body(replace(blank, scale=blank.scale * pose.scale), pose)
             seen = self._seen(body)
-            if seen is not None and self._fits(body) and self._shows(body, seen):
+            if seen is not None and self._fits(body, item.clear) and self._shows(body, seen):
                 self.bodies.append(body)
                 self.sights.append(seen)
                 return len(self.bodies) - 1
@@ -209,14 +211,15 @@ class _Scene:
         )
         return Body.of(placed, self.catalog, self.rules, pose.wall)
 
-    def _fits(self, body: Body) -> bool:
+    def _fits(self, body: Body, clear: float | None) -> bool:
         """Inside the room, under the ceiling, and clear of everything that stands already."""
         block = body.block
         if self.shell.place.indoors and block.high > self.shell.height - CEILING_M * (body.placed.support != "ceiling"):
             return False
         if block.low < 0 or (not body.opening and not self.shell.contains(block.footprint())):
             return False
-        clearance = CLEARANCE_ON_TOP_M if body.placed.support == "object" else CLEARANCE_M
+        usual = CLEARANCE_ON_TOP_M if body.placed.support == "object" else CLEARANCE_M
+        clearance = usual if clear is None else clear
         carriers = self._carriers(body)
         for index, other in enumerate(self.bodies):
             if index not in carriers and bodies_overlap(body, other, self.rules, clearance):

@@ -93,7 +93,8 @@ class Body:
 
     def parts(self, rules: Rules) -> list[Block]:
         """The boxes that it fills, finer than `block` where its label has a shape."""
-        shape = rules.shapes.get(self.placed.label)
+        label, role = self.placed.label, rules.models[self.placed.model].role
+        shape = rules.shapes.get(f"{label}/{role}") or rules.shapes.get(label)
         top = self.height if self.top is None else self.top
         z = self.placed.position[2]
         blocks = []

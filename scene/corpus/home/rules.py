@@ -5,7 +5,7 @@ Nothing here knows what a sofa is: which things stand where, beside what and how
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
 RULES_FOLDER = Path("configs/worlds/home")
-FEWEST_TO_HOLD_OUT = 4  # a label with fewer models keeps them all for training
+FEWEST_TO_HOLD_OUT = 4  # a label with fewer models, or a room with fewer recipes, keeps them all for training
 SIDES = ("back", "left", "right", "front")
 
 
@@ -37,6 +37,11 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[float, float], BeforeValidator(_range), Field(description="low, high")]
 Weights = Annotated[dict[str, float], BeforeValidator(lambda value: {value: 1.0} if isinstance(value, str) else value)]
+
+
+Where = Literal[
+    "wall", "hang", "opening", "ceiling", "floor", "on", "beside", "front", "around", "over", "above", "sit"
+]  # fmt: skip
 
 
 class _Rule(BaseModel):
@@ -78,7 +83,8 @@ class Item(_Rule):
         pick: label or "label/role", with weights; a model's id works too. `use` takes a named list of items instead.
         at: "wall" = its back to a wall; "hang" = on a wall; "opening" = in a hole of a wall; "ceiling"; "floor" = free
             standing; relative to the thing it goes with: "on", "beside", "front" of it, "around" it facing it,
-            "over" it on the same wall, "above" it from the ceiling.
+            "over" it on the same wall, "above" it from the ceiling, "sit" = a sitting person at the front of a seat,
+            scaled so that the feet reach the ground.
         chance: how often it is there at all, 0 to 1.
         count: how many, low and high.
         must: without it the scene is given up and drawn again.
@@ -92,6 +98,7 @@ class Item(_Rule):
         z: height of the lowest point above the floor, metres; None = by the catalogue.
         side: for beside and around, which sides may be used.
         gap: metres between it and what it stands beside, before, over or against.
+        clear: free space asked for on all sides, metres; None = a little, so that things do not touch.
         tuck: for around, how far it may stand under the table top, metres.
         align: for beside, which edges are in line.
         face: "same" as what it goes with (or, alone, the camera), "away", "left", "right", "any", "towards" it.
@@ -102,9 +109,7 @@ class Item(_Rule):
 
     pick: Weights = Field(default_factory=dict)
     use: str | None = None
-    at: Literal["wall", "hang", "opening", "ceiling", "floor", "on", "beside", "front", "around", "over", "above"] = (
-        "on"
-    )
+    at: Where = "on"
     chance: float = Field(1.0, ge=0, le=1)
     count: Annotated[tuple[int, int], BeforeValidator(_range)] = (1, 1)
     must: bool = False
@@ -117,6 +122,7 @@ class Item(_Rule):
     z: Range | None = None
     side: tuple[Literal["left", "right", "front", "back"], ...] = ("left", "right")
     gap: Range = (0.03, 0.12)
+    clear: float | None = None
     tuck: Range = (0.0, 0.0)
     align: Literal["back", "front", "centre"] = "back"
     face: Literal["same", "away", "left", "right", "any", "towards"] = "same"
@@ -214,7 +220,7 @@ class ShapeRule(_Rule):
     """What space things of some labels take up, finer than one box.
 
     Attributes:
-        labels: whose shape it is.
+        labels: whose shape it is; "label/role" wins over "label".
         parts: boxes x0, x1, y0, y1, z0, z1; x and y are shares of the footprint, 0 = left and front; z is 0 at the
             bottom, 1 where things are put on it, 2 at its highest point.
     """
@@ -294,19 +300,16 @@ class Rules:
         Of every label with at least four models a tenth, at least one: those with the smallest
         `derive_seed("home model", id)`, so that it depends on nothing but the ids.
         """
-        by_label: dict[str, list[str]] = {}
-        for name, rule in self.models.items():
-            by_label.setdefault(rule.label, []).append(name)
-        held: set[str] = set()
-        for names in by_label.values():
-            if len(names) >= FEWEST_TO_HOLD_OUT:
-                held |= set(_smallest("home model", names, max(1, len(names) // 10)))
-        return frozenset(held)
+        return _held_out("home model", list(self.models), lambda name: self.models[name].label)
 
     @cached_property
     def held_out_recipes(self) -> frozenset[str]:
-        """Recipes that never occur in training: the tenth with the smallest `derive_seed("home recipe", name)`."""
-        return frozenset(_smallest("home recipe", list(self.recipes), len(self.recipes) // 10))
+        """Recipes that never occur in training.
+
+        Of every room with at least four recipes a tenth, at least one: those with the smallest
+        `derive_seed("home recipe", name)`.
+        """
+        return _held_out("home recipe", list(self.recipes), lambda name: name.split("/")[0])
 
     def _check(self, folder: Path) -> None:
         """Every name used is defined."""
@@ -338,8 +341,12 @@ class Rules:
                 raise UserError(f"{folder}/models.yaml: {name} has the colour {rule.colour!r}, which world.yaml lacks")
 
 
-def _smallest(purpose: str, names: list[str], count: int) -> list[str]:
-    return sorted(names, key=lambda name: derive_seed(purpose, name))[:count]
+def _held_out(purpose: str, names: list[str], group_of: Callable[[str], str]) -> frozenset[str]:
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: derive_seed(purpose, name)):
+        groups.setdefault(group_of(name), []).append(name)
+    large = [group for group in groups.values() if len(group) >= FEWEST_TO_HOLD_OUT]
+    return frozenset(name for group in large for name in group[: max(1, len(group) // 10)])
 
 
 def _walk(items: tuple[Item, ...]) -> list[Item]:

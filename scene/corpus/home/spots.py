@@ -14,6 +14,10 @@ from scene.corpus.home.shell import Shell, draw
 TURNS = {"same": 0.0, "away": 180.0, "left": -90.0, "right": 90.0, "towards": 180.0}
 FRAME_DEPTH_M = 0.03  # how far a window or door frame stands out of its wall
 ON_WALL_M = 0.003  # what hangs on a wall does not quite touch it
+SEAT_OF_SITTER_M = 0.46  # the library's sitting people sit this high
+SITTER_SCALE = (0.86, 1.12)  # how far they may be scaled to fit a seat
+SITTER_SHOULDERS_M = 0.7
+KNEE_M = 0.06  # how far behind a seat's front edge a sitter's middle lies
 SLOT_GAP_M = 0.06  # between chairs on one side of a table
 
 
@@ -28,6 +32,7 @@ class Pose:
     support: Literal["floor", "wall", "ceiling", "object"] = "floor"
     supporter: int | None = None
     wall: str | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Spots:
             return Pose(x, y, self._hanging(item, size), parent.facing_deg, "ceiling")
         if item.at == "around":
             return self._around(item, size, parent)
+        if item.at == "sit":
+            return self._sit(item, size, parent, parent_index)
+        if parent.placed.support == "wall":
+            return self._along_wall(item, size, parent)
         return self._next_to(item, size, parent)
 
     def _turn(self, item: Item) -> float:
@@ -160,6 +169,31 @@ class Spots:
             }[side]  # fmt: skip
         x, y = parent.at(float(across), float(along))
         return Pose(x, y, 0.0, parent.facing_deg + facing + self._turn(item))
+
+    def _sit(self, item: Item, size: Extent, parent: Body, index: int) -> Pose | None:
+        """A sitting person: calves before the seat's front edge, feet on the ground that the seat stands on."""
+        if parent.top is None or parent.placed.support != "floor":
+            return None
+        scale = parent.top / SEAT_OF_SITTER_M
+        if not SITTER_SCALE[0] <= scale <= SITTER_SCALE[1]:
+            return None
+        room = max(parent.width - SITTER_SHOULDERS_M, 0.0) / 2
+        across = draw(self.rng, item.x or (-0.9, 0.9)) * room
+        x, y = parent.at(across, -parent.depth / 2 + KNEE_M * scale)
+        z = parent.placed.position[2]
+        return Pose(x, y, z, parent.facing_deg, "object", index, None, scale)
+
+    def _along_wall(self, item: Item, size: Extent, parent: Body) -> Pose | None:
+        """Beside something that hangs on a wall or sits in it, on the same wall."""
+        wall = self.shell.walls[parent.wall or ""]
+        px, py, pz = parent.placed.position
+        along = (px - wall.origin[0]) * wall.along[0] + (py - wall.origin[1]) * wall.along[1]
+        side = item.side[int(self.rng.integers(len(item.side)))]
+        along += (-1 if side == "left" else 1) * (parent.width / 2 + size.width / 2 + draw(self.rng, item.gap))
+        if not size.width / 2 <= along <= wall.length - size.width / 2:
+            return None
+        x, y = wall.point(along, ON_WALL_M + size.depth / 2)
+        return Pose(x, y, draw(self.rng, item.z) if item.z else pz, wall.facing_deg, "wall", None, parent.wall)
 
     def _next_to(self, item: Item, size: Extent, parent: Body) -> Pose | None:
         """Beside, or in front of, what it goes with, on the same supporter."""
