@@ -13,7 +13,7 @@ import numpy as np
 from scene.corpus.home.plan import Surface, Vector
 from scene.corpus.home.shading import Light, displayed, linear
 from scene.corpus.home.surfaces import Patch, colour, sky_colour
-from scene.corpus.home.view import NEAR_M, View
+from scene.corpus.home.view import NEAR_M, View, dot
 
 CORNER_M, CORNER_GAIN = 0.35, 0.28  # how far and how strongly planes that meet take each other's light
 Quad = tuple[Vector, Vector, Vector, Vector]
@@ -56,28 +56,35 @@ def draw(
         empty = np.zeros((height, width, 3), np.float32)
         everywhere = np.ones((height, width), np.float32)
         return Backdrop(rgb.reshape(height, width, 3), everywhere, np.full_like(everywhere, np.inf), empty, empty)
-    rgb = np.zeros((height, width, 3), np.uint8)
+    painted, weight = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     alpha, depth = np.zeros((height, width), np.float32), np.full((height, width), np.inf, np.float32)
     position, normal = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 3), np.float32)
     for number, quad in enumerate(surface.quads):
         corners = np.array(quad, float)
         facing = _facing(corners, view)
         share, reached = _coverage(corners, facing, view, rays)
-        rows, columns = np.nonzero((share > 0) & (reached < depth))
+        rows, columns = np.nonzero((share > 0) & ((reached < depth) | (weight < 1)))
         if not len(rows):
             continue
-        at, along = reached[rows, columns], rays[rows, columns]
+        at, along, part = reached[rows, columns], rays[rows, columns], share[rows, columns]
         points = view.position + along * at[:, None]
         patch = _patch(corners, points, along, at, facing, view)
         albedo = linear(colour(surface.material, patch, seed + number))
         openness = _corner_light(points, facing, [other for other in walls if other is not quad])
         normals = np.broadcast_to(facing.astype(np.float32), points.shape)
         incident = light.ambient(normals) * openness[:, None] + light.incidence(facing) * light.key
-        incident = incident + light.camera * np.abs(along @ facing / np.linalg.norm(along, axis=1))[:, None]
-        rgb[rows, columns] = displayed(albedo * incident)
-        alpha[rows, columns] = np.maximum(alpha[rows, columns], share[rows, columns])
-        depth[rows, columns], position[rows, columns], normal[rows, columns] = at, points, facing
+        incident = incident + light.camera * np.abs(along @ facing / np.sqrt(dot(along, along)))[:, None]
+        nearer = at < depth[rows, columns]
+        kept = np.where(nearer, 1 - part, 1)  # nearer quads go over what is there, farther ones under it
+        added = np.where(nearer, part, part * (1 - weight[rows, columns]))
+        painted[rows, columns] *= kept[:, None]
+        painted[rows, columns] += added[:, None] * displayed(albedo * incident)
+        weight[rows, columns] = weight[rows, columns] * kept + added
+        alpha[rows, columns] = np.minimum(alpha[rows, columns] + part, 1)  # neighbours share a seam
+        front = rows[nearer], columns[nearer]
+        depth[front], position[front], normal[front] = at[nearer], points[nearer], facing
     alpha[(alpha > 0) & ~covered] = 1
+    rgb = np.rint(painted / np.maximum(weight, 1e-6)[..., None]).astype(np.uint8)
     return Backdrop(rgb, alpha, depth, position, normal)
 
 
@@ -124,8 +131,8 @@ def _patch(
     flat = corners @ axes.T
     middle, extent = (flat.max(0) + flat.min(0)) / 2, np.ptp(flat, axis=0)
     sides = [u - middle[0], v - middle[1]]
-    across = int(np.argmin(extent))
-    return Patch(u, v, spans[0], spans[1], sides[across], sides[1 - across], float(extent[across]))
+    short = int(np.argmin(extent))
+    return Patch(u, v, spans[0], spans[1], sides[short], sides[1 - short], float(extent[short]))
 
 
 def _corner_light(points: np.ndarray, normal: np.ndarray, walls: list[Quad]) -> np.ndarray:

@@ -11,7 +11,7 @@ import io
 import posixpath
 import zipfile
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ LEVELS = 8  # 512 px down to 4 px
 INVISIBLE_OPACITY = 0.05  # helper geometry of the authors: never drawn
 DARKEST, BRIGHTEST = 0.08, 0.95  # of untextured materials, as displayed
 MAIN_SHARE = 0.15  # of the surface, below which a recolouring would not be seen
+MISSING_SHARE = 0.9  # of the surface: a model that lost more of its look is of no use
 BVH_BYTES_PER_TRIANGLE = 140
 
 
@@ -56,6 +57,7 @@ class Mesh:
         texel_density: float32 (T,), texels of level 0 to the metre.
         main_material: what a tint recolours: the largest untextured opaque material; None if it covers under 15 %.
         size_m: width, depth, height.
+        notes: what the model lacks, one line each, for a report.
     """
 
     vertices: np.ndarray
@@ -73,6 +75,7 @@ class Mesh:
     texel_density: np.ndarray
     main_material: int | None
     size_m: tuple[float, float, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -99,7 +102,7 @@ class Mesh:
         opacity = self.opacity[material]
         masked = np.flatnonzero(self.cutout[material])
         if len(masked):
-            uv = (self.uvs[face[masked]] * bary[masked, :, None]).sum(1)
+            uv = np.einsum("fkc,fk->fc", self.uvs[face[masked]], bary[masked])
             uv = uv - np.floor(uv)  # textures repeat
             offset, height, width = self.levels[material[masked], 0].T
             x = np.minimum((uv[:, 0] * width).astype(np.int64), width - 1)
@@ -140,7 +143,7 @@ def load_mesh(model: CatalogModel, archive: zipfile.ZipFile | None = None) -> Me
     folder = posixpath.dirname(model.member)
     library: dict[str, MtlMaterial] = {}
     if geometry.library:
-        library = parse_mtl(_read(archive, _inside(folder, geometry.library), MAX_MTL_BYTES))
+        library = parse_mtl(_read(archive, _member(folder, geometry.library), MAX_MTL_BYTES))
     materials = [library.get(name, MtlMaterial()) for name in geometry.material_names]
     vertices, normals = _place(geometry.vertices, geometry.faces, geometry.normals, model)
     corners = vertices[geometry.faces]
@@ -155,10 +158,9 @@ def load_mesh(model: CatalogModel, archive: zipfile.ZipFile | None = None) -> Me
         smooth = smooth_normals(vertices, geometry.faces, np.where(missing, geometry.smoothing, 0))
         normals = np.where(missing[:, None, None], smooth, normals)
     normals *= np.where((normals * across[:, None]).sum(-1, keepdims=True) < 0, -1, 1)  # some files mix both sides
-    used = np.unique(geometry.materials[keep])
-    texels, levels, cutout = _textures(
-        archive, folder, [m if i in used else MtlMaterial() for i, m in enumerate(materials)]
-    )
+    share = np.bincount(geometry.materials[keep], area[keep], minlength=len(materials)) / area[keep].sum()
+    materials, notes = _without_missing(materials, share, folder, frozenset(archive.namelist()))
+    texels, levels, cutout = _textures(archive, folder, materials)
     material = geometry.materials[keep]
     uvs = geometry.uvs[keep]
     return Mesh(
@@ -175,8 +177,9 @@ def load_mesh(model: CatalogModel, archive: zipfile.ZipFile | None = None) -> Me
         levels=levels,
         cutout=cutout,
         texel_density=_texel_density(uvs, area[keep], levels[material, 0, 1:]),
-        main_material=_main_material(material, area[keep], levels, opacity),
+        main_material=_main_material(share, levels, opacity),
         size_m=model.size_m,
+        notes=notes,
     )
 
 
@@ -187,12 +190,9 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path} is no furniture library ({error}); fetch it again: make data-deps") from None
 
 
-def _inside(folder: str, name: str) -> str:
-    """Path of a file named in an OBJ or MTL file, relative to its folder and never outside it."""
-    path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
-    if posixpath.isabs(path) or not path.startswith(folder) or ":" in path:
-        raise MeshError(f"{name[:60]!r} lies outside the model's folder")
-    return path
+def _member(folder: str, name: str) -> str:
+    """Path in the library of a file that an OBJ or MTL file names relative to its folder."""
+    return posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
 
 
 def _read(archive: zipfile.ZipFile, member: str, cap: int) -> bytes:
@@ -240,6 +240,25 @@ def _first_of_kind(faces: np.ndarray) -> np.ndarray:
     return kept
 
 
+def _without_missing(
+    materials: list[MtlMaterial], share: np.ndarray, folder: str, members: frozenset[str]
+) -> tuple[list[MtlMaterial], tuple[str, ...]]:
+    """Materials with only the textures that are used and there, and a note on each that is not there.
+
+    The library itself shows such parts in their plain colour. That does for the frame of a bed, not for a rug.
+    """
+    kept, notes, lost = [], [], 0.0
+    for material, part in zip(materials, share, strict=True):
+        path = material.texture and _member(folder, material.texture)
+        if part > 0 and path and path not in members:
+            notes.append(f"texture {posixpath.basename(path)} is missing; plain colour instead")
+            lost += float(part)
+        kept.append(material if part > 0 and path in members else replace(material, texture=None))
+    if lost > MISSING_SHARE:
+        raise MeshError(notes[0].split(";")[0])
+    return kept, tuple(dict.fromkeys(notes))
+
+
 def _textures(
     archive: zipfile.ZipFile, folder: str, materials: list[MtlMaterial]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -252,7 +271,7 @@ def _textures(
     for number, material in enumerate(materials):
         if material.texture is None:
             continue
-        path = _inside(folder, material.texture)
+        path = _member(folder, material.texture)
         if path not in known:
             pyramid, holes = _load_texture(archive, path)
             table = np.zeros((LEVELS, 3), np.int64)
@@ -303,9 +322,9 @@ def _texel_density(uvs: np.ndarray, area: np.ndarray, shape: np.ndarray) -> np.n
     return np.sqrt(uv_area * shape.prod(1) / np.maximum(area, 1e-14)).astype(np.float32)
 
 
-def _main_material(material: np.ndarray, area: np.ndarray, levels: np.ndarray, opacity: np.ndarray) -> int | None:
-    share = np.bincount(material, area, minlength=len(opacity)) / area.sum()
-    share[(levels[:, 0, 1] > 0) | (opacity < 1)] = 0
+def _main_material(share: np.ndarray, levels: np.ndarray, opacity: np.ndarray) -> int | None:
+    """The largest untextured opaque material, given each one's share (M,) of the surface."""
+    share = np.where((levels[:, 0, 1] > 0) | (opacity < 1), 0, share)
     best = int(share.argmax())
     return best if share[best] >= MAIN_SHARE else None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from scene.corpus.home.textures import albedo
 from scene.corpus.home.tracing import Coverage, Instance
-from scene.corpus.home.view import View
+from scene.corpus.home.view import View, dot, unit
 
 GAMMA = 2.2
 SHOULDER = 0.8  # brighter than this is compressed so that white things keep their shape
@@ -86,15 +86,15 @@ def world_points(instance: Instance, view: View, coverage: Coverage) -> Points:
     """Positions and interpolated normals of all fragments of a coverage."""
     fragments, mesh = coverage.fragments, instance.mesh
     corners = mesh.vertices[mesh.faces[fragments.face]]
-    position = instance.to_world((corners * fragments.bary[..., None]).sum(1)).astype(np.float32)
-    toward = view.position.astype(np.float32) - position
-    toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+    position = instance.to_world(np.einsum("fkc,fk->fc", corners, fragments.bary)).astype(np.float32)
+    toward = unit(view.position.astype(np.float32) - position)
     rotation = instance.rotation.T.astype(np.float32)
     flat = fragments.normal @ rotation
-    normal = (mesh.normals[fragments.face] * fragments.bary[..., None]).sum(1) @ rotation
-    normal *= np.sign((flat * normal).sum(1, keepdims=True) * (flat * toward).sum(1, keepdims=True))
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    return Points(position, np.where(length > 1e-6, normal / np.maximum(length, 1e-6), toward), toward)
+    normal = unit(np.einsum("fkc,fk->fc", mesh.normals[fragments.face], fragments.bary)) @ rotation
+    normal *= np.sign(dot(flat, normal) * dot(flat, toward))[:, None]
+    lost = np.flatnonzero(dot(normal, normal) < 0.5)
+    normal[lost] = toward[lost]
+    return Points(position, normal, toward)
 
 
 def shade(
@@ -112,8 +112,8 @@ def shade(
     """
     fragments, mesh = coverage.fragments, instance.mesh
     material = mesh.material[fragments.face]
-    uv = (mesh.uvs[fragments.face] * fragments.bary[..., None]).sum(1)
-    facing = np.maximum((points.normal * points.toward).sum(1), 0.15)
+    uv = np.einsum("fkc,fk->fc", mesh.uvs[fragments.face], fragments.bary)
+    facing = np.maximum(dot(points.normal, points.toward), 0.15)
     pixel_m = fragments.depth / view.focal_px / instance.placed.scale / np.sqrt(facing)
     colour = linear(albedo(mesh, instance.colours, material, uv, mesh.texel_density[fragments.face] * pixel_m))
     sun, openness = reach.reshape(-1, 2)[fragments.pixel].T
@@ -123,9 +123,8 @@ def shade(
     incident = light.ambient(points.normal) * openness[:, None]
     incident += (light.incidence(points.normal) * sun)[:, None] * light.key.astype(np.float32)
     incident += facing[:, None] * light.camera.astype(np.float32)
-    half = points.toward + light.direction.astype(np.float32)
-    half /= np.linalg.norm(half, axis=1, keepdims=True)
-    gloss = np.clip((points.normal * half).sum(1), 0, 1) ** np.clip(mesh.shininess[material], 8, 120)
+    half = unit(points.toward + light.direction.astype(np.float32))
+    gloss = np.clip(dot(points.normal, half), 0, 1) ** np.clip(mesh.shininess[material], 8, 120)
     emitted = colour * incident + (SPECULAR_GAIN * mesh.specular[material] * gloss * sun)[:, None]
     height_px, width_px = coverage.alpha.shape
     total = np.stack(

@@ -1,6 +1,6 @@
 """How much of the key light and of the sky an object takes from the points around it, by ray casting at half size.
 
-A few rays a point, turned from pixel to pixel in a 3 x 3 pattern, then averaged over that pattern within one surface:
+A few rays a point, turned from pixel to pixel in a 5 x 5 pattern, then averaged over that pattern within one surface:
 soft shadows without noise.
 """
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from scene.corpus.home.meshes import Mesh
 from scene.corpus.home.tracing import Instance
+from scene.corpus.home.view import dot
 
-PATTERN = 3
+PATTERN = 5
 KEY_RAYS, SKY_RAYS = 4, 6
 KEY_ANGLE_DEG = 7.0  # half angle of the key light
 REACH_M = (0.15, 1.2)  # least and most distance at which an object hides the sky
@@ -154,28 +155,32 @@ def _clear(mesh: Mesh, points: np.ndarray, rays: np.ndarray, reach_m: float | No
 
 
 def smooth(values: np.ndarray, receivers: Receivers) -> np.ndarray:
-    """Averages values (h, w, C) over the pattern, within one surface."""
-    total, weight = np.zeros_like(values), np.zeros((*values.shape[:2], 1), np.float32)
-    radius = PATTERN // 2
-    height, width = receivers.known.shape
-    for dy in range(-radius, radius + 1):
-        for dx in range(-radius, radius + 1):
-            here = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
-            there = slice(max(0, dy), height - max(0, -dy)), slice(max(0, dx), width - max(0, -dx))
-            alike = same_surface(
-                receivers.position[here], receivers.normal[here], receivers.position[there], receivers.normal[there]
-            )
-            share = (alike & receivers.known[there])[..., None].astype(np.float32)
-            total[here] += share * values[there]
-            weight[here] += share
-    return np.where(weight > 0, total / np.maximum(weight, 1), 1).astype(np.float32)
+    """Averages values (h, w, C) over the pattern, within one surface: along rows, then along columns."""
+    for axis in (1, 0):
+        total, weight = np.zeros_like(values), np.zeros((*values.shape[:2], 1), np.float32)
+        length = values.shape[axis]
+        for shift in range(-(PATTERN // 2), PATTERN // 2 + 1):
+            here: list[slice] = [slice(None), slice(None)]
+            there = list(here)
+            here[axis] = slice(max(0, -shift), length - max(0, shift))
+            there[axis] = slice(max(0, shift), length - max(0, -shift))
+            a, b = tuple(here), tuple(there)
+            share = receivers.known[b].astype(np.float32)
+            if shift:
+                share *= same_surface(
+                    receivers.position[a], receivers.normal[a], receivers.position[b], receivers.normal[b]
+                )
+            total[a] += share[..., None] * values[b]
+            weight[a] += share[..., None]
+        values = np.where(weight > 0, total / np.maximum(weight, 1), 1).astype(np.float32)
+    return values
 
 
 def same_surface(position: np.ndarray, normal: np.ndarray, position_b: np.ndarray, normal_b: np.ndarray) -> np.ndarray:
     """Whether pairs of points (..., 3) face one way and lie in one plane, as bool (...)."""
     offset = position_b - position
-    apart = np.abs((offset * normal).sum(-1))
-    return np.asarray(((normal * normal_b).sum(-1) > 0.8) & (apart < 0.01 + 0.3 * np.sqrt((offset**2).sum(-1))))
+    apart = np.abs(dot(offset, normal))
+    return np.asarray((dot(normal, normal_b) > 0.8) & (apart < 0.01 + 0.3 * np.sqrt(dot(offset, offset))))
 
 
 def enlarge(values: np.ndarray, receivers: Receivers, position: np.ndarray, normal: np.ndarray) -> np.ndarray:

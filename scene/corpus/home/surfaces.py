@@ -13,7 +13,8 @@ distance. Colours are as displayed (sRGB); the first of a material is its main o
 | bricks | mortar | length of a brick |
 | planks, panels | darker board | width of a board |
 | parquet | darker strip | side of a block |
-| concrete, carpet, asphalt, gravel, grass, sand, snow, hedge, water, marble | darker tone; asphalt: third = lane marks | grain |
+| concrete, carpet, gravel, grass, sand, snow, hedge, water, marble | darker tone | grain |
+| asphalt | darker tone, lane marks | grain |
 | sky, clouds | horizon; clouds: the cloud's colour comes from the horizon | - |
 """
 

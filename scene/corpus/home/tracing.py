@@ -13,7 +13,7 @@ import numpy as np
 
 from scene.corpus.home.meshes import Mesh
 from scene.corpus.home.plan import Placed
-from scene.corpus.home.view import NEAR_M, SAMPLES, View
+from scene.corpus.home.view import NEAR_M, SAMPLES, View, dot, unit
 from scene.geometry import Box
 
 MAX_PASSES = 24  # holes and panes that a ray goes through: a tree's crown
@@ -214,10 +214,10 @@ def _merge(mesh: Mesh, passes: list[Fragments]) -> Fragments:
     one_face = whole & (face == face[:, :1]).all(1)
     rows = np.flatnonzero(whole & ~one_face)
     normal = first.normal.reshape(-1, share, 3)[rows]
-    normal = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-30)
+    normal = unit(normal)
     depth = first.depth.reshape(-1, share)[rows]
     material = mesh.material[face[rows]]
-    agree = (material == material[:, :1]).all(1) & (np.abs((normal * normal[:, :1]).sum(-1)) > SAME_COS).all(1)
+    agree = (material == material[:, :1]).all(1) & (np.abs(dot(normal, normal[:, :1])) > SAME_COS).all(1)
     agree &= np.abs(depth / depth[:, :1] - 1).max(1) < SAME_DEPTH
     one_face[rows[agree]] = True
     alike = np.flatnonzero(one_face)

@@ -78,3 +78,13 @@ class View:
         x = self.size.width / 2 + offset @ self.right * scale
         y = self.size.height / 2 - offset @ self.up * scale
         return np.stack([x, y, depth], -1)
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dot products (...) of vectors (..., 3); faster than a sum over so short an axis."""
+    return np.einsum("...i,...i->...", a, b)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) at length 1; those without length stay 0."""
+    return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-30)[..., None]
