@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 import numpy as np
 
-from scene.corpus.home.backdrop import Backdrop, draw
+from scene.corpus.home.backdrop import Backdrop, Scenery, draw
 from scene.corpus.home.catalog import Catalog, CatalogModel
 from scene.corpus.home.meshes import MeshCache
 from scene.corpus.home.plan import ScenePlan
@@ -23,7 +23,8 @@ from scene.corpus.home.view import View
 from scene.geometry import DEFAULT_SIZE, Box, Size
 from scene.seeds import derive_seed
 
-SUNK_M = 0.03  # an object deeper than this behind a surface is in conflict with it
+# An object deeper than this behind a surface is in conflict with it. Windows and doors sit in their wall.
+SUNK_M, SUNK_IN_WALL_M = 0.03, 0.25
 MIN_EFFECT = 2.5 / 255  # weaker darkening is dropped
 EFFECT_MARGIN_M = 1.0  # around object and key shadow, where an effect is looked for
 
@@ -125,7 +126,7 @@ def render(
     """
     view = View.of(plan.camera, size)
     light = Light.of(plan.light, outdoors=any(not surface.quads for surface in plan.surfaces))
-    canvas = _Canvas(view, light)
+    canvas = _Canvas(view, light, Scenery.of(plan.surfaces, view, light))
     for index in range(len(plan.surfaces)):
         canvas.add_surface(plan, index)
     instances = [Instance(meshes.get(catalog[placed.model]), placed) for placed in plan.objects]
@@ -134,7 +135,7 @@ def render(
     order = depth_order(traced)
     for index in order:
         canvas.add_object(plan, index, instances[index], traced[index])
-    return canvas.finish(order, traced, unseen=tuple(i for i in range(len(instances)) if i not in traced))
+    return canvas.finish(plan, order, traced, unseen=tuple(i for i in range(len(instances)) if i not in traced))
 
 
 def depth_order(traced: Mapping[int, Coverage]) -> list[int]:
@@ -176,8 +177,8 @@ def _lead_px(a: Coverage, b: Coverage) -> int:
 class _Canvas:
     """The picture so far, with what is known of its points."""
 
-    def __init__(self, view: View, light: Light) -> None:
-        self.view, self.light, self.rays = view, light, view.pixel_rays()
+    def __init__(self, view: View, light: Light, scenery: Scenery) -> None:
+        self.view, self.light, self.scenery = view, light, scenery
         shape = view.size.shape
         self.image = np.full((*shape, 3), 255.0, np.float32)
         self.covered = np.zeros(shape, bool)
@@ -190,9 +191,8 @@ class _Canvas:
 
     def add_surface(self, plan: ScenePlan, index: int) -> None:
         surface = plan.surfaces[index]
-        walls = [quad for other in plan.surfaces for quad in other.quads]
         seed = derive_seed("surface", plan.id, index) % (1 << 31)
-        drawn = draw(surface, self.view, self.rays, self.light, self.covered, walls, seed)
+        drawn = draw(surface, self.scenery, self.covered, seed)
         mask = drawn.alpha >= 128 / 255
         if not mask.any():
             return
@@ -223,7 +223,7 @@ class _Canvas:
         )
         reach = np.ones_like(grid.reach)
         for caster in (instance, *self.casters):
-            reach *= reach_past(caster, grid, self.light.direction.astype(np.float32))
+            reach *= reach_past(caster, grid, self.light)
         reach = smooth(reach, grid)
         picture = shade(instance, self.view, coverage, points, self.light, enlarge(reach, grid, position, normal))
         crop = Crop(picture, box.x0, box.y0)
@@ -259,7 +259,7 @@ class _Canvas:
             return None
         half = slice(rows.start // 2, (rows.stop + 1) // 2), slice(columns.start // 2, (columns.stop + 1) // 2)
         grid = Receivers(self.position[::2, ::2], self.normal[::2, ::2], self.reach, self.known[::2, ::2]).crop(*half)
-        passed = smooth(reach_past(instance, grid, self.light.direction.astype(np.float32)), grid)
+        passed = smooth(reach_past(instance, grid, self.light), grid)
         left = self._strength(grid.normal, grid.reach * passed) / np.maximum(
             self._strength(grid.normal, grid.reach), 1e-6
         )
@@ -304,15 +304,17 @@ class _Canvas:
         part *= 1 - alpha
         part += alpha * crop.rgba[..., :3]
 
-    def finish(self, order: Sequence[int], traced: Mapping[int, Coverage], unseen: tuple[int, ...]) -> RenderedScene:
+    def finish(
+        self, plan: ScenePlan, order: Sequence[int], traced: Mapping[int, Coverage], unseen: tuple[int, ...]
+    ) -> RenderedScene:
         """Visible parts, and where the layer order is wrong."""
         shape = self.view.size.shape
-        nearest, winner = self.depth + SUNK_M, np.full(shape, -1)
-        top = np.full(shape, -1)
+        nearest, winner, top = np.full(shape, np.inf, np.float32), np.full(shape, -1), np.full(shape, -1)
         for index in order:
             coverage = traced[index]
             window = slice(coverage.box.y0, coverage.box.y1), slice(coverage.box.x0, coverage.box.x1)
-            nearer = coverage.mask & (coverage.depth < nearest[window])
+            sunk_m = SUNK_IN_WALL_M if plan.objects[index].support == "wall" else SUNK_M
+            nearer = coverage.mask & (coverage.depth < np.minimum(nearest, self.depth + sunk_m)[window])
             nearest[window][nearer] = coverage.depth[nearer]
             winner[window][nearer] = index
             top[window][coverage.mask] = index

@@ -26,10 +26,12 @@ class Light:
 
     Attributes:
         direction: unit vector towards the key light, world frame.
+        spread_deg: half angle of the key light: how soft its shadows are.
         key, sky, ground, camera: float64 (3,).
     """
 
     direction: np.ndarray
+    spread_deg: float
     key: np.ndarray
     sky: np.ndarray
     ground: np.ndarray
@@ -41,10 +43,10 @@ class Light:
         towards = np.array(direction, float)
         towards /= np.linalg.norm(towards)
         if outdoors:
-            strengths = (0.78, 0.74, 0.66), (0.36, 0.40, 0.46), (0.20, 0.20, 0.17), (0.04, 0.04, 0.04)
+            strengths = (0.84, 0.80, 0.70), (0.33, 0.37, 0.43), (0.20, 0.20, 0.17), (0.04, 0.04, 0.04)
         else:
-            strengths = (0.54, 0.52, 0.48), (0.50, 0.50, 0.50), (0.44, 0.42, 0.40), (0.14, 0.14, 0.14)
-        return cls(towards, *(np.array(strength) for strength in strengths))
+            strengths = (0.46, 0.44, 0.40), (0.56, 0.56, 0.56), (0.47, 0.46, 0.44), (0.14, 0.14, 0.14)
+        return cls(towards, 3.0 if outdoors else 7.0, *(np.array(strength) for strength in strengths))
 
     def ambient(self, normals: np.ndarray) -> np.ndarray:
         """Light (N, 3) from sky and ground on surfaces with these normals (N, 3)."""

@@ -1,6 +1,6 @@
 """How much of the key light and of the sky an object takes from the points around it, by ray casting at half size.
 
-A few rays a point, turned from pixel to pixel in a 5 x 5 pattern, then averaged over that pattern within one surface:
+A few rays a point, turned from pixel to pixel in a 3 x 3 pattern, then averaged over that pattern within one surface:
 soft shadows without noise.
 """
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from scene.corpus.home.meshes import Mesh
+from scene.corpus.home.shading import Light
 from scene.corpus.home.tracing import Instance
 from scene.corpus.home.view import dot
 
-PATTERN = 5
-KEY_RAYS, SKY_RAYS = 4, 6
-KEY_ANGLE_DEG = 7.0  # half angle of the key light
+PATTERN = 3
+KEY_RAYS, SKY_RAYS = 8, 8
 REACH_M = (0.15, 1.2)  # least and most distance at which an object hides the sky
 LIFT_M = 3e-3  # off the surface, where rays start
 GOLDEN = np.pi * (3 - np.sqrt(5))
@@ -63,13 +63,13 @@ def _frame(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def reach_past(caster: Instance, receivers: Receivers, light: np.ndarray) -> np.ndarray:
+def reach_past(caster: Instance, receivers: Receivers, light: Light) -> np.ndarray:
     """Shares of key light and sky that get past one object.
 
     Args:
         caster: the object.
         receivers: points that it may shade; may be its own.
-        light: unit vector towards the key light.
+        light: where the key light comes from.
 
     Returns:
         float32 (h, w, 2), 0 to 1, not yet averaged over the pattern; 1 where it takes nothing.
@@ -80,13 +80,14 @@ def reach_past(caster: Instance, receivers: Receivers, light: np.ndarray) -> np.
     start = receivers.position[rows, columns] + LIFT_M * normal
     pattern = (rows % PATTERN) * PATTERN + columns % PATTERN
     model = caster.to_model(start).astype(np.float32)
-    lit = np.flatnonzero((normal @ light > 0) & _ray_meets_box(caster, model, light))
+    key = light.direction.astype(np.float32)
+    lit = np.flatnonzero((normal @ key > 0) & _ray_meets_box(caster, model, key))
     if len(lit):
-        across, upwards = _frame(light)
-        spread = _disc(KEY_RAYS) * np.tan(np.deg2rad(KEY_ANGLE_DEG))
-        rays = light + spread[..., :1] * across + spread[..., 1:] * upwards
+        across, upwards = _frame(key)
+        spread = _disc(KEY_RAYS) * np.tan(np.deg2rad(light.spread_deg))
+        rays = key + spread[..., :1] * across + spread[..., 1:] * upwards
         rays = caster.directions_to_model(rays).astype(np.float32)[pattern[lit]]
-        passed[rows[lit], columns[lit], 0] = _clear(caster.mesh, model[lit], rays, None)
+        passed[rows[lit], columns[lit], 0] = _clear(caster.mesh, model[lit], rays, np.full(rays.shape[:2], 1e6))
     reach_m = float(np.clip(0.6 * max(caster.size_m), *REACH_M))
     near = np.flatnonzero(_near_box(caster, model, reach_m))
     if len(near):
@@ -95,7 +96,9 @@ def reach_past(caster: Instance, receivers: Receivers, light: np.ndarray) -> np.
         rise = np.sqrt(1 - (spread**2).sum(-1, keepdims=True))
         rays = spread[..., :1] * across[:, None] + spread[..., 1:] * upwards[:, None] + rise * normal[near, None]
         rays = caster.directions_to_model(rays).astype(np.float32)
-        passed[rows[near], columns[near], 1] = _clear(caster.mesh, model[near], rays, reach_m)
+        number = np.arange(PATTERN**2 * SKY_RAYS).reshape(SKY_RAYS, -1).T
+        lengths = reach_m * (0.3 + 0.7 * (number * GOLDEN % 1))  # of all lengths, so that the effect ends softly
+        passed[rows[near], columns[near], 1] = _clear(caster.mesh, model[near], rays, lengths[pattern[near]])
     return passed
 
 
@@ -114,22 +117,22 @@ def _near_box(caster: Instance, points: np.ndarray, reach_m: float) -> np.ndarra
     return np.asarray(((points > low) & (points < high)).all(1))
 
 
-def _ray_meets_box(caster: Instance, points: np.ndarray, light: np.ndarray) -> np.ndarray:
+def _ray_meets_box(caster: Instance, points: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Whether the key light, as a bundle, comes to points (N, 3; model frame) through the object's box."""
     low, high = _half_box(caster, 0.02 + 0.15 * max(caster.size_m))
-    towards = caster.directions_to_model(light).astype(np.float32)
+    towards = caster.directions_to_model(key).astype(np.float32)
     towards = np.where(np.abs(towards) < 1e-6, np.float32(1e-6), towards)
     a, b = (low - points) / towards, (high - points) / towards
     enter, leave = np.minimum(a, b).max(1), np.maximum(a, b).min(1)
     return np.asarray(leave > np.maximum(enter, 0))
 
 
-def _clear(mesh: Mesh, points: np.ndarray, rays: np.ndarray, reach_m: float | None) -> np.ndarray:
-    """Share of the rays (N, K, 3) from points (N, 3) that get through, float32 (N,)."""
+def _clear(mesh: Mesh, points: np.ndarray, rays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Share of the rays (N, K, 3) of some lengths (N, K) from points (N, 3) that get through, float32 (N,)."""
     count, each = rays.shape[:2]
     start, ahead = np.repeat(points, each, axis=0), rays.reshape(-1, 3)
     clear = np.ones(len(start), np.float32)
-    far = np.full(len(start), 1e6 if reach_m is None else reach_m, np.float32)
+    far = lengths.reshape(-1).astype(np.float32)
     if not mesh.see_through:
         blocked = mesh.tracer.run(start, ahead, dists=far, query="OCCLUDED") >= 0
         return np.asarray(1 - blocked.reshape(count, each).mean(1, dtype=np.float32))
