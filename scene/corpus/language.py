@@ -87,7 +87,8 @@ def _counted(rng: random.Random, label: str, count: int, vocabulary: Vocabulary)
     return vocabulary.with_article(label, word)
 
 
-def _join(parts: Sequence[str]) -> str:
+def join(parts: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
@@ -98,7 +99,7 @@ def _listing(rng: random.Random, layers: Sequence[LayerRecord], vocabulary: Voca
         del counts["sun"]
     parts = [_counted(rng, label, count, vocabulary) for label, count in counts.items()]
     rng.shuffle(parts)
-    return rng.choice(openings) + _join(parts) + (rng.choice(_SUNNY) if sunny else "")
+    return rng.choice(openings) + join(parts) + (rng.choice(_SUNNY) if sunny else "")
 
 
 def _phrase(rng: random.Random, layer: LayerRecord, vocabulary: Vocabulary) -> str:
@@ -140,4 +141,4 @@ def _relational(
     clauses += [_counted(rng, label, count, vocabulary) for label, count in several[:2]]
     if not clauses:
         return _listing(rng, layers, vocabulary, openings)
-    return _join(clauses) + (rng.choice(_SUNNY) if sunny else "")
+    return join(clauses) + (rng.choice(_SUNNY) if sunny else "")

@@ -22,7 +22,7 @@ __all__ = ["arrange", "check_overlap", "split_of"]
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 14
 RECIPE_DRAWS, SCENE_ATTEMPTS, MODEL_ATTEMPTS, POSE_ATTEMPTS = 4, 12, 3, 14
-MIN_INSIDE = 0.6  # of an object's rectangle that must lie on the picture
+MIN_INSIDE, MIN_INSIDE_PARTLY = 0.6, 0.3  # of an object's rectangle that must lie on the picture
 MIN_HEIGHT_PX, MIN_WIDTH_PX, MAX_AREA_FRAC = 14.0, 6.0, 0.75
 MAX_HIDDEN = 0.7
 BOX_FILL = 0.8  # a thing fills its rectangle's middle, not its corners
@@ -194,7 +194,7 @@ class _Scene:
             if pose is None:
                 continue
             body = self._body(replace(blank, scale=blank.scale * pose.scale), pose)
-            seen = self._seen(body)
+            seen = self._seen(body, item.partly)
             if seen is not None and self._fits(body, item.clear) and self._shows(body, seen):
                 self.bodies.append(body)
                 self.sights.append(seen)
@@ -236,13 +236,16 @@ class _Scene:
     def _carriers(self, body: Body) -> set[int]:
         return {body.placed.supporter} if body.placed.supporter is not None else set()
 
-    def _seen(self, body: Body) -> Sight | None:
+    def _seen(self, body: Body, partly: bool) -> Sight | None:
         """How it looks, or None if too little of it would be on the picture."""
         seen = sight(body.block, self.view)
         if seen is None:
             return None
         part = seen.clip(*DEFAULT_SIZE)
-        if part.area < MIN_INSIDE * seen.area or part.area > MAX_AREA_FRAC * DEFAULT_SIZE.width * DEFAULT_SIZE.height:
+        canvas = DEFAULT_SIZE.width * DEFAULT_SIZE.height
+        if part.area < (MIN_INSIDE_PARTLY if partly else MIN_INSIDE) * seen.area:
+            return None
+        if part.area > MAX_AREA_FRAC * canvas and not partly:
             return None
         if part.y1 - part.y0 < MIN_HEIGHT_PX or part.x1 - part.x0 < MIN_WIDTH_PX:
             return None

@@ -103,6 +103,7 @@ class Item(_Rule):
         align: for beside, which edges are in line.
         face: "same" as what it goes with (or, alone, the camera), "away", "left", "right", "any", "towards" it.
         turn: degrees added, drawn from this range.
+        partly: it may reach far beyond the picture, like the desk of a view of what lies on a desk.
         once: nothing of that label may stand there already.
         things: what goes with it (key "with").
     """
@@ -127,6 +128,7 @@ class Item(_Rule):
     align: Literal["back", "front", "centre"] = "back"
     face: Literal["same", "away", "left", "right", "any", "towards"] = "same"
     turn: Range = (0.0, 0.0)
+    partly: bool = False
     once: bool = False
     things: tuple[Item, ...] = Field((), alias="with")
 

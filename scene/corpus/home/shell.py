@@ -14,6 +14,7 @@ Quad = tuple[Vector, Vector, Vector, Vector]
 Hole = tuple[float, float, float, float]  # along from, along to, low, high; metres
 _Add = Callable[[str, Sequence[str], Sequence[Quad]], None]
 BEHIND_CAMERA_M = 2.0  # walls and floor go on behind the camera, so that no edge shows
+TOUCH_WALL_M = 0.001  # positions are rounded, so that what touches a wall may stick in it by less than this
 UNDER_EDGE_M = 0.005  # how far a frame covers the edge of its opening
 
 
@@ -93,7 +94,7 @@ class Shell:
         if not self.walls:
             return True
         half = self.width / 2 - margin_m if self.place.indoors else np.inf
-        return all(abs(x) <= half + 1e-6 and y <= -margin_m + 1e-6 for x, y in corners)
+        return all(abs(x) <= half + TOUCH_WALL_M and y <= -margin_m + TOUCH_WALL_M for x, y in corners)
 
     def surfaces(
         self, openings: Mapping[str, Sequence[Hole]], rules: Rules, rng: np.random.Generator
