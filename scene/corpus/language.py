@@ -88,7 +88,7 @@ def _counted(rng: random.Random, label: str, count: int, vocabulary: Vocabulary)
 
 
 def join(parts: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Words in a row: "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
