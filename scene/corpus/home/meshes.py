@@ -150,7 +150,7 @@ def load_mesh(model: CatalogModel, archive: zipfile.ZipFile | None = None) -> Me
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(across, axis=1) / 2
     opacity = np.array([material.opacity for material in materials], np.float32)
-    keep = (area > 1e-14) & (opacity[geometry.materials] >= INVISIBLE_OPACITY) & _first_of_kind(geometry.faces)
+    keep = (area > 1e-14) & (opacity[geometry.materials] >= INVISIBLE_OPACITY)
     if not keep.any():
         raise MeshError("nothing of the model can be seen")
     missing = (np.abs(normals).sum(-1) < 0.5).any(1)
@@ -228,16 +228,6 @@ def _place(
     normals = normals @ (swap @ turn).T / stretch
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return (vertices - origin) * stretch, np.divide(normals, length, out=np.zeros_like(normals), where=length > 1e-12)
-
-
-def _first_of_kind(faces: np.ndarray) -> np.ndarray:
-    """Which triangles (T,) have corners that no earlier one has: the back of a two-sided face would fight its front."""
-    low, middle, high = np.sort(faces, 1).astype(np.int64).T
-    count = int(high.max()) + 1
-    first = np.unique((low * count + middle) * count + high, return_index=True)[1]  # below 2 ** 63
-    kept = np.zeros(len(faces), bool)
-    kept[first] = True
-    return kept
 
 
 def _without_missing(

@@ -198,11 +198,21 @@ def _triangulate(
             used = corners[:, :, place]
             if used.max() >= counts[place] or used.min() < (0 if place == 0 else -1):
                 raise MeshError(f"a face refers to a '{kind}' that the OBJ file lacks ({counts[place]} there)")
-        cut, rows = _cut(corners, vertices)
+        fronts = _first_of_kind(corners[:, :, 0])
+        cut, rows = _cut(corners[fronts], vertices)
         triangles.append(cut)
-        owners.append(np.array(members)[rows])
+        owners.append(np.array(members)[fronts][rows])
     order = np.argsort(np.concatenate(owners), kind="stable")
     return np.concatenate(triangles)[order].astype(np.int32), np.concatenate(owners)[order]
+
+
+def _first_of_kind(polygons: np.ndarray) -> np.ndarray:
+    """Indices of the polygons (F, K) whose corners no earlier one has: a two-sided face's back fights its front."""
+    keys = np.zeros(len(polygons), np.uint64)
+    for column in np.sort(polygons, 1).T.astype(np.uint64):
+        keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)  # wraps; equal only for equal corners, all but surely
+        keys ^= keys >> np.uint64(29)
+    return np.sort(np.unique(keys, return_index=True)[1])
 
 
 def _cut(corners: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
