@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from scene.corpus.home.catalog import Catalog
-from scene.corpus.home.placement import Body, Sight, bodies_overlap, check_overlap, hidden_share, sight
+from scene.corpus.home.placement import Body, Sight, bodies_overlap, check_overlap, hidden_share, overlap, sight
 from scene.corpus.home.plan import Placed, ScenePlan
 from scene.corpus.home.rules import Item, ModelRule, Recipe, Rules
 from scene.corpus.home.shell import Hole, Shell
@@ -20,7 +20,7 @@ from scene.seeds import derive_seed
 
 __all__ = ["arrange", "check_overlap", "split_of"]
 
-MIN_OBJECTS, MAX_OBJECTS = 3, 14
+MIN_OBJECTS, FEWEST_WANTED, MAX_OBJECTS = 3, 7, 14
 RECIPE_DRAWS, SCENE_ATTEMPTS, MODEL_ATTEMPTS, POSE_ATTEMPTS = 4, 12, 3, 14
 MIN_INSIDE, MIN_INSIDE_PARTLY = 0.6, 0.3  # of an object's rectangle that must lie on the picture
 MIN_HEIGHT_PX, MIN_WIDTH_PX, MAX_AREA_FRAC = 14.0, 6.0, 0.75
@@ -28,6 +28,8 @@ MAX_HIDDEN = 0.7
 BOX_FILL = 0.8  # a thing fills its rectangle's middle, not its corners
 SOLID, SEE_THROUGH = 1.0, 0.35
 CLEARANCE_M, CLEARANCE_ON_TOP_M, CEILING_M = 0.02, 0.008, 0.005
+LOW_M = 0.05  # what is lower may lie before a door
+FREE_BEFORE_OPENING_M, FREE_BELOW_SILL_M = 0.5, 0.05
 TINT_CHANCE = 0.6
 HELD_OUT_WEIGHT = 6.0  # how much likelier a held-out model is picked in val and test
 HELD_OUT_RECIPE_CHANCE = 0.5
@@ -86,7 +88,7 @@ class _Scene:
         self.spots = Spots(self.shell, rules, rng)
         self.bodies: list[Body] = []
         self.sights: list[Sight] = []
-        self.most = int(rng.integers(6, MAX_OBJECTS + 1))
+        self.most = int(rng.integers(FEWEST_WANTED, MAX_OBJECTS + 1))
 
     def furnish(self) -> bool:
         """Places what the recipe asks for; False when something that must be there has no room, or too little is."""
@@ -149,6 +151,8 @@ class _Scene:
             if blank is None:
                 return None
             if item.once and any(body.placed.label == blank.label for body in self.bodies):
+                continue
+            if item.mixed and any(body.placed.model == blank.model for body in self.bodies):
                 continue
             index = self._find_room(item, blank, parent)
             if index is not None:
@@ -224,6 +228,8 @@ class _Scene:
         for index, other in enumerate(self.bodies):
             if index not in carriers and bodies_overlap(body, other, self.rules, clearance):
                 return False
+            if self._blocks(body, other) or self._blocks(other, body):
+                return False
             if body.opening and other.opening and body.wall == other.wall:
                 a, b = self._hole(body), self._hole(other)
                 if min(a[1], b[1]) > max(a[0], b[0]):
@@ -232,6 +238,15 @@ class _Scene:
             hole, wall = self._hole(body), self.shell.walls[body.wall or ""]
             return hole[0] >= 0.05 and hole[1] <= wall.length - 0.05 and hole[3] <= self.shell.height - 0.05
         return True
+
+    def _blocks(self, body: Body, opening: Body) -> bool:
+        """Whether something stands in a door's way or before a window."""
+        if not opening.opening or body.placed.support == "wall" or body.height < LOW_M:
+            return False
+        across, along = opening.at(0.0, -opening.depth / 2 - FREE_BEFORE_OPENING_M / 2)
+        before = replace(opening.block, x=across, y=along, half_depth=FREE_BEFORE_OPENING_M / 2)
+        before = replace(before, low=before.low + FREE_BELOW_SILL_M)
+        return overlap(before, body.block)
 
     def _carriers(self, body: Body) -> set[int]:
         return {body.placed.supporter} if body.placed.supporter is not None else set()

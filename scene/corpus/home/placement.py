@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -29,7 +30,12 @@ class Block:
     low: float
     high: float
 
-    @property
+    @cached_property
+    def radius(self) -> float:
+        """Of the upright cylinder round it."""
+        return float(np.hypot(self.half_width, self.half_depth))
+
+    @cached_property
     def axes(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Unit vectors to its right and to its back."""
         cos, sin = float(np.cos(np.deg2rad(self.yaw_deg))), float(np.sin(np.deg2rad(self.yaw_deg)))
@@ -75,11 +81,11 @@ class Body:
         width, depth, height = (side * placed.scale for side in model.size_m)
         if round(rule.yaw / 90) % 2:
             width, depth = depth, width
-        top = None if model.top_m is None else model.top_m * placed.scale
+        top = None if model.top_m is None or rule.bare else model.top_m * placed.scale
         opening = model.door_or_window and placed.support == "wall"
         return cls(placed, model, placed.yaw_deg - rule.yaw, width, depth, height, top, wall, opening)
 
-    @property
+    @cached_property
     def block(self) -> Block:
         """Its whole box."""
         x, y, z = self.placed.position
@@ -111,6 +117,8 @@ def overlap(a: Block, b: Block, clearance_m: float = 0.0) -> bool:
     if min(a.high, b.high) - max(a.low, b.low) <= TOUCH_M:
         return False
     offset = (b.x - a.x, b.y - a.y)
+    if np.hypot(*offset) >= a.radius + b.radius + clearance_m:
+        return False
     reach = TOUCH_M - clearance_m
     for axis in (*a.axes, *b.axes):
         extent = sum(

@@ -21,7 +21,7 @@ from scene.vocabulary import Vocabulary
 
 RULES_FOLDER = Path("configs/worlds/home")
 FEWEST_TO_HOLD_OUT = 4  # a label with fewer models, or a room with fewer recipes, keeps them all for training
-SIDES = ("back", "left", "right", "front")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C, where libyaml is there
 
 
 def _range(value: object) -> object:
@@ -65,6 +65,7 @@ class ModelRule(_Rule):
     role: str = ""
     yaw: float = 0.0
     scale: float = 1.0
+    bare: bool = False
     unusable: str | None = None
 
     @model_validator(mode="after")
@@ -91,7 +92,8 @@ class Item(_Rule):
         scale: factor on the catalogue's size.
         walls: for wall, hang and opening.
         along: where along a wall, 0 = its left end as seen from inside, 1 = its right end.
-        mixed: the several things are picked one by one; otherwise they are one model in one colour.
+        mixed: the several things are picked one by one and no model comes twice; otherwise they are one model in one
+            colour.
         x, y: metres from the middle of the back wall (y is negative inside a room) for floor and ceiling, None = the
             whole room; shares of the other thing's half width and depth for on, front and beside, -1 (left, front) to
             1 (right, back).
@@ -241,7 +243,7 @@ class Rules:
         colours: names of the colours that models may be given.
         materials, sets, shapes, recipes: by name; a recipe's is "room/recipe".
         see_through: labels whose boxes are mostly air, which hide little of what stands behind them.
-        round_tops: labels whose top is round, so that nothing stands in the corners of their box.
+        round_tops: labels or models whose top is round, so that nothing stands in the corners of their box.
     """
 
     vocabulary: Vocabulary
@@ -358,7 +360,7 @@ def _walk(items: tuple[Item, ...]) -> list[Item]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
     except FileNotFoundError:
         raise UserError(f"{file} is missing; point to a folder of rules like {RULES_FOLDER}") from None
     except (OSError, yaml.YAMLError) as error:

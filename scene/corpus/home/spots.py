@@ -81,6 +81,9 @@ class Spots:
             return self._along_wall(item, size, parent)
         return self._next_to(item, size, parent)
 
+    def _is_round(self, body: Body) -> bool:
+        return body.placed.label in self.rules.round_tops or body.placed.model in self.rules.round_tops
+
     def _turn(self, item: Item) -> float:
         return draw(self.rng, item.turn)
 
@@ -126,7 +129,7 @@ class Spots:
             return None
         across = draw(self.rng, item.x or (-0.9, 0.9)) * half_x
         along = draw(self.rng, item.y or (-0.9, 0.9)) * half_y
-        if parent.placed.label in self.rules.round_tops:
+        if self._is_round(parent):
             reach = np.hypot(across, along) + np.hypot(size.width, size.depth) / 2
             if reach > min(parent.width, parent.depth) / 2:
                 return None
@@ -152,7 +155,7 @@ class Spots:
     def _around(self, item: Item, size: Extent, parent: Body) -> Pose:
         """A seat at a table: on one of its sides, looking at it, its front edge under the top by `tuck`."""
         tuck = draw(self.rng, item.tuck)
-        if parent.placed.label in self.rules.round_tops:
+        if self._is_round(parent):
             angle = float(self.rng.integers(8)) * 45.0
             reach = min(parent.width, parent.depth) / 2 + size.depth / 2 - tuck
             across, along = reach * np.sin(np.deg2rad(angle)), -reach * np.cos(np.deg2rad(angle))
