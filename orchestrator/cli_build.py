@@ -91,17 +91,17 @@ def check(dst: Path, as_json: bool) -> None:
     from tqdm import tqdm
 
     from runtime.weights import asset_dir
-    from scene.corpus.check import check_corpus, home_plan_check
+    from scene.corpus.check import check_corpus, home_plan_checks
     from scene.corpus.store import Corpus
     from scene.errors import UserError
 
     corpus = Corpus.open(dst)
-    plan_check = home_plan_check(asset_dir("configs") / "worlds" / "home") if corpus.name == "home" else None
+    plan_checks = home_plan_checks(asset_dir("configs") / "worlds" / "home") if corpus.name == "home" else None
 
     def bar(records: Iterator[Any], total: int) -> Iterator[Any]:
         return iter(tqdm(records, total=total, unit="scene", mininterval=1, disable=as_json))
 
-    report = check_corpus(corpus, plan_check, bar)
+    report = check_corpus(corpus, plan_checks, bar)
     if as_json:
         findings = [vars(finding) for finding in report.findings]
         click.echo(json.dumps({"corpus": corpus.name, "checked": report.checked, "findings": findings}))

@@ -6,9 +6,9 @@ Each check reads what the corpus says and what it can work out by itself, and na
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from scene.corpus.store import Corpus
 
 VISIBLE_TOLERANCE = 1e-3  # facts are rounded to four places
 
-PlanCheck = Callable[[Mapping[str, Any]], list[str]]
+# What is wrong with a scene, given what it was made from (a line of plans.jsonl), and the labels and amodal masks of
+# its layers, back to front.
+PlanCheck = Callable[[Mapping[str, Any], Sequence[str], Sequence[np.ndarray]], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -54,30 +56,28 @@ class CheckReport:
 
 def check_corpus(
     corpus: Corpus,
-    plan_check: PlanCheck | None = None,
+    plan_checks: Mapping[str, PlanCheck] | None = None,
     progress: Callable[[Iterator[SceneRecord], int], Iterator[SceneRecord]] | None = None,
 ) -> CheckReport:
     """Runs every check on every scene.
 
     Args:
         corpus: any corpus.
-        plan_check: says what is wrong with a scene's plan (see `scene.corpus.home.check_plan`); None = plans are not
-            looked at.
+        plan_checks: further checks by name, which look at what scenes were made from (see `home_plan_checks`).
         progress: wraps the iterator of records (iterator, total) to draw a bar.
     """
     report, records = CheckReport(), corpus.records()
     shown = progress(iter(records), len(records)) if progress else iter(records)
-    for record, plan in zip_longest(shown, corpus.plans() if plan_check else ()):
-        if record is None:
-            report.note("overlap", "", ["plans.jsonl has more lines than scenes.jsonl"])
-            break
-        masks = [corpus.mask(layer) for layer in record.layers]
+    plans = corpus.plans() if plan_checks else repeat(None)
+    for record in shown:
+        masks, labels = [corpus.mask(layer) for layer in record.layers], [layer.label for layer in record.layers]
         report.note("masks", record.id, mask_findings(corpus, record), len(record.layers))
         report.note("visibility", record.id, visibility_findings(record, masks), len(record.layers))
         report.note("prompts", record.id, prompt_findings(corpus, record, masks), len(record.prompts))
         report.note("labels", record.id, label_findings(corpus, record), len(record.layers))
-        if plan_check is not None:
-            report.note("overlap", record.id, plan_check(plan) if plan else ["no plan is kept"])
+        plan = next(plans, None)
+        for name, plan_check in (plan_checks or {}).items():
+            report.note(name, record.id, plan_check(plan, labels, masks) if plan else ["no plan is kept"])
     report.note("splits", "", split_findings(corpus), len(records))
     return report
 
@@ -148,18 +148,30 @@ def split_findings(corpus: Corpus) -> Iterator[str]:
                 yield f"{record.id}: {source} is held out of {where}"
 
 
-def home_plan_check(rules_folder: Path, place: Path | None = None) -> PlanCheck:
-    """The check of the home world's plans: nothing shares space with anything else in 3D.
+def home_plan_checks(rules_folder: Path, place: Path | None = None) -> dict[str, PlanCheck]:
+    """Checks of the home world: nothing shares space in 3D ("overlap"), and what prompts claim is so ("claims").
 
     Raises:
         UserError: the furniture package is missing.
     """
     from scene.corpus.dependencies import FURNITURE, find_dependencies
     from scene.corpus.home.arrange import check_overlap
-    from scene.corpus.home.build import plan_from_json
+    from scene.corpus.home.build import plan_from_json, prompts_from_json
     from scene.corpus.home.catalog import Catalog
+    from scene.corpus.home.language import false_statements
     from scene.corpus.home.rules import Rules
 
     catalog = Catalog.open(find_dependencies(place, [FURNITURE]).furniture)
     rules = Rules.load(rules_folder)
-    return lambda plan: check_overlap(plan_from_json(plan), catalog, rules)
+
+    def overlap(made_from: Mapping[str, Any], labels: object, masks: object) -> list[str]:
+        plan = plan_from_json(made_from)
+        unknown = {placed.model for placed in plan.objects} - rules.models.keys()
+        if unknown:
+            return [f"the rules in {rules_folder} no longer know {min(unknown)}; build the corpus again"]
+        return check_overlap(plan, catalog, rules)
+
+    return {
+        "overlap": overlap,
+        "claims": lambda plan, labels, masks: false_statements(prompts_from_json(plan), labels, masks),
+    }

@@ -33,6 +33,7 @@ _PHRASES: dict[str, Relation] = {
     "on top of": "on",
 }
 _INVERSE: dict[str, Relation] = {"behind": "in front of"}  # A behind B: B in front of A
+_IDIOMS = ("under the sun",)  # says that the sun shines, not where anything stands
 _LINK = re.compile(
     rf"^(?P<before>[^,;.]*?)\b(?P<phrase>{'|'.join(sorted([*_PHRASES, *_INVERSE], key=len, reverse=True))})"
     r"\s+(?:[\w'-]+\s+){0,6}$"
@@ -59,6 +60,8 @@ def relation_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim
         if match is None or re.search(r"\band\b", between):
             continue
         words, phrase = lowered[left.start : right.end], match["phrase"]
+        if words.endswith(_IDIOMS):
+            continue
         if phrase in _PHRASES:
             yield RelationClaim(left.label, _PHRASES[phrase], right.label, words)
         else:

@@ -19,6 +19,7 @@ from scene.corpus.build import Draft, DraftLayer, SceneSource, Skipped
 from scene.corpus.dependencies import FURNITURE, find_dependencies
 from scene.corpus.home.arrange import arrange, split_of
 from scene.corpus.home.catalog import Catalog
+from scene.corpus.home.language import Prompt, Seen, home_prompts
 from scene.corpus.home.meshes import MeshCache, MeshError
 from scene.corpus.home.plan import ScenePlan
 from scene.corpus.home.render import RenderedLayer, RenderedScene, render
@@ -31,12 +32,13 @@ from scene.seeds import derive_seed
 ATTEMPTS = 8  # drawings of one scene number before it is given up
 MIN_VISIBLE_FRAC = 0.12  # an object that shows less is taken out
 MIN_VISIBLE_PX = 60
+MIN_SURFACE_FRAC = 0.01  # a surface that shows less (a sky behind a house) is not talked about
 MAX_CONFLICT_FRAC = 0.04  # of an object's mask where the layer order is wrong; above, it is taken out
 MAX_ORDER_CONFLICT, MAX_UNCOVERED = 0.004, 0.0  # of the canvas
 MIN_OBJECTS = 3
 VERSION = 1  # raised when the same settings give other scenes
 ORIGIN = "Debian package sweethome3d-furniture 1.8"
-_PLANS = TypeAdapter(ScenePlan)
+_PLANS, _PROMPTS = TypeAdapter(ScenePlan), TypeAdapter(tuple[Prompt, ...])
 
 
 class HomeSource(SceneSource):
@@ -133,9 +135,24 @@ class HomeSource(SceneSource):
         self, number: int, plan: ScenePlan, scene: RenderedScene, notes: Sequence[tuple[str, str]]
     ) -> Draft:  # fmt: skip
         layers = tuple(self._layer(plan, layer) for layer in scene.layers)
-        prompts = ("",)
-        plan_json = _PLANS.dump_python(plan, mode="json")
-        return Draft(plan.id, number, plan.split, plan.recipe, layers, prompts, plan_json, tuple(notes))
+        masks = [_on_canvas(layer, self.size) for layer in scene.layers]
+        surfaces = [
+            (layer.label, mask)
+            for layer, mask in zip(scene.layers, masks, strict=True)
+            if layer.kind == "surface" and layer.visible_frac >= MIN_SURFACE_FRAC
+        ]
+        seen = [
+            Seen(layer.index, mask, layer.size_m)
+            for layer, mask in zip(scene.layers, masks, strict=True)
+            if layer.size_m is not None
+        ]
+        prompts = home_prompts(plan, seen, surfaces, self.vocabulary)
+        made_from = {
+            "plan": _PLANS.dump_python(plan, mode="json"),
+            "prompts": _PROMPTS.dump_python(prompts, mode="json"),
+        }
+        texts = tuple(prompt.text for prompt in prompts)
+        return Draft(plan.id, number, plan.split, plan.recipe, layers, texts, made_from, tuple(notes))
 
     def _layer(self, plan: ScenePlan, layer: RenderedLayer) -> DraftLayer:
         is_object = layer.kind == "object"
@@ -184,9 +201,20 @@ def without(plan: ScenePlan, gone: Iterable[int]) -> ScenePlan:
     return replace(plan, objects=objects)
 
 
-def plan_from_json(raw: Mapping[str, Any]) -> ScenePlan:
-    """A plan out of `plans.jsonl`."""
-    return _PLANS.validate_python(raw)
+def plan_from_json(made_from: Mapping[str, Any]) -> ScenePlan:
+    """The plan out of a line of `plans.jsonl`."""
+    return _PLANS.validate_python(made_from["plan"])
+
+
+def prompts_from_json(made_from: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    """The prompts with their claims out of a line of `plans.jsonl`."""
+    return _PROMPTS.validate_python(made_from["prompts"])
+
+
+def _on_canvas(layer: RenderedLayer, size: Size) -> np.ndarray:
+    mask = np.zeros(size.shape, dtype=bool)
+    mask[layer.picture.window] = layer.mask
+    return mask
 
 
 def opener(rules_folder: Path, seed: int, size: Size = DEFAULT_SIZE, place: Path | None = None) -> partial[HomeSource]:

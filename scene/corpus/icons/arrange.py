@@ -11,7 +11,7 @@ from scene.corpus.icons.drawings import Drawing
 from scene.corpus.icons.world import UNSCALED, IconWorld, Layout, Zone
 from scene.geometry import Box, Size
 
-LONGEST_PX = (28, 0.55)  # least in pixels, most as a share of the canvas height
+LONGEST_PX = (28, 0.62)  # least in pixels, most as a share of the canvas height
 MAX_OVERLAP = 0.45  # of the smaller of two boxes
 OFF_CANVAS_FRAC = 0.12  # of a thing's width may lie off the canvas
 TRIES = 12

@@ -31,12 +31,15 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _no_overlap(plan: Any) -> list[str]:
+def _fine(plan: Any, labels: Any, masks: Any) -> list[str]:
     return []
 
 
+SOUND_PLANS = {"overlap": _fine}
+
+
 def test_a_sound_corpus_passes(sound: Path) -> None:
-    report = check_corpus(Corpus.open(sound), _no_overlap)
+    report = check_corpus(Corpus.open(sound), SOUND_PLANS)
     assert report.findings == []
     assert set(report.checked) == {"masks", "visibility", "prompts", "labels", "overlap", "splits"}
     assert report.checked["masks"] == 11 * 4
@@ -95,7 +98,12 @@ def test_each_check_can_fail(
 
 
 def test_the_overlap_check_reports_what_the_plan_check_says(sound: Path) -> None:
-    findings = check_corpus(Corpus.open(sound), lambda plan: ["a and b share space"] * (plan["number"] == 2)).findings
+    def second_overlaps(plan: Any, labels: Any, masks: Any) -> list[str]:
+        assert list(labels) == ["wall", "lawn", "ball", "ball"]
+        assert len(masks) == 4
+        return ["a and b share space"] * (plan["number"] == 2)
+
+    findings = check_corpus(Corpus.open(sound), {"overlap": second_overlaps}).findings
     assert [(f.check, f.scene, f.message) for f in findings] == [("overlap", "toy-2", "a and b share space")]
 
 
@@ -104,7 +112,7 @@ def test_a_missing_plan_is_found(sound: Path, tmp_path: Path) -> None:
     shutil.copytree(sound, folder)
     lines = (folder / "plans.jsonl").read_text().splitlines()
     (folder / "plans.jsonl").write_text("\n".join(lines[:-1]) + "\n")
-    assert [f.message for f in check_corpus(Corpus.open(folder), _no_overlap).findings] == ["no plan is kept"]
+    assert [f.message for f in check_corpus(Corpus.open(folder), SOUND_PLANS).findings] == ["no plan is kept"]
 
 
 @pytest.mark.parametrize(
