@@ -13,7 +13,8 @@ import numpy as np
 from scene.errors import SmartSceneError
 
 MAX_TRIANGLES, MAX_VERTICES = 300_000, 1_000_000
-MAX_CLIPPED_CORNERS = 400  # ear clipping takes cubic time: larger polygons are cut as a fan
+# Ear clipping takes quadratic to cubic time: beyond so many corners squared, in one file, polygons are cut as fans.
+MAX_CLIPPING = 1_000_000
 SMOOTH_COS = float(np.cos(np.deg2rad(60)))  # faces of one smoothing group that meet at less share their normals
 MAX_DEGREE = 128  # faces at one vertex that take part in smoothing: bounds time and memory
 _OPTION_VALUES = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2}  # how many numbers follow; every other option takes one
@@ -135,7 +136,7 @@ def _sort_lines(data: bytes) -> _Lines:
             material = found.names.setdefault(rest.strip(), len(found.names))
         elif head == "s":
             value = rest.strip()
-            group = int(value) if value.isdigit() else 0
+            group = int(value) if value.isdecimal() and len(value) < 10 else 0
         elif head == "mtllib":
             found.library = rest.strip()
     return found
@@ -182,13 +183,13 @@ def _triangulate(
     for number, face in enumerate(faces):
         first = face[0]
         groups.setdefault((len(face), first.count("/"), "//" in first), []).append(number)
-    triangles, owners = [], []
+    triangles, owners, allowance = [], [], MAX_CLIPPING
     for (size, slashes, hollow), members in groups.items():
         width = slashes + 1 - hollow
         text = " ".join(" ".join(faces[number]) for number in members).replace("/", " ")
         try:
             indices = np.array(text.split(), dtype=np.int64).reshape(len(members), size, width)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise MeshError(
                 f"a face of the OBJ file cannot be read, near {' '.join(faces[members[0]])[:40]!r}"
             ) from None
@@ -199,7 +200,7 @@ def _triangulate(
             if used.max() >= counts[place] or used.min() < (0 if place == 0 else -1):
                 raise MeshError(f"a face refers to a '{kind}' that the OBJ file lacks ({counts[place]} there)")
         fronts = _first_of_kind(corners[:, :, 0])
-        cut, rows = _cut(corners[fronts], vertices)
+        cut, rows, allowance = _cut(corners[fronts], vertices, allowance)
         triangles.append(cut)
         owners.append(np.array(members)[fronts][rows])
     order = np.argsort(np.concatenate(owners), kind="stable")
@@ -215,13 +216,13 @@ def _first_of_kind(polygons: np.ndarray) -> np.ndarray:
     return np.sort(np.unique(keys, return_index=True)[1])
 
 
-def _cut(corners: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Polygons (F, K, 3) of one size -> triangles (T, 3, 3) and the polygon of each (T,)."""
+def _cut(corners: np.ndarray, vertices: np.ndarray, allowance: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Polygons (F, K, 3) of one size -> triangles (T, 3, 3), the polygon of each (T,), and what `allowance` is left."""
     count, size = corners.shape[:2]
     fan = np.stack([np.zeros(size - 2, int), np.arange(1, size - 1), np.arange(2, size)], 1)
     rows = np.repeat(np.arange(count), size - 2)
     if size == 3:
-        return corners, rows
+        return corners, rows, allowance
     points = vertices[corners[:, :, 0]]
     edges = np.roll(points, -1, 1) - points
     turns = np.cross(np.roll(edges, 1, 1), edges)  # at each corner
@@ -231,9 +232,10 @@ def _cut(corners: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndar
     for row in np.flatnonzero(concave.any(1)):
         if size == 4:  # start the fan at the inward corner
             cuts[row] = (fan + int(np.argmax(concave[row]))) % 4
-        elif size <= MAX_CLIPPED_CORNERS:
+        elif allowance >= size**2:
+            allowance -= size**2
             cuts[row] = _clip_ears(points[row], normal[row])
-    return corners[rows[:, None], cuts.reshape(-1, 3)], rows
+    return corners[rows[:, None], cuts.reshape(-1, 3)], rows, allowance
 
 
 def _clip_ears(points: np.ndarray, normal: np.ndarray) -> list[tuple[int, int, int]]:
@@ -242,18 +244,19 @@ def _clip_ears(points: np.ndarray, normal: np.ndarray) -> list[tuple[int, int, i
     flat = np.delete(points, axis, 1)
     if (normal[axis] < 0) != (axis == 1):  # counter-clockwise in the plane (deleting y mirrors it)
         flat = flat * (-1.0, 1.0)
-    left, triangles = list(range(len(points))), []
+    left, triangles = np.arange(len(points)), []
     while len(left) > 3:
-        for place in range(len(left)):
-            a, b, c = left[place - 1], left[place], left[(place + 1) % len(left)]
-            others = np.array([i for i in left if i not in (a, b, c)])
-            if _turn(flat[a], flat[b], flat[c]) > 0 and not _inside(flat[others], flat[a], flat[b], flat[c]).any():
-                break
-        else:
-            place, a, b, c = 0, left[-1], left[0], left[1]  # crosses itself: cut anyway, so that it ends
-        triangles.append((a, b, c))
-        left.pop(place)
-    return [*triangles, (left[0], left[1], left[2])]
+        before, after = np.roll(left, 1), np.roll(left, -1)
+        outward = _turn(flat[before], flat[left], flat[after]) > 0
+        ears = np.flatnonzero(outward)
+        inward = left[~outward]  # only these can lie in an ear
+        a, b, c = (flat[corner[ears]][:, None] for corner in (before, left, after))
+        own = (inward == before[ears, None]) | (inward == after[ears, None])
+        free = ears[~(_inside(flat[inward], a, b, c) & ~own).any(1)]
+        place = int(free[0]) if len(free) else 0  # none: it crosses itself, and is cut anyway, so that it ends
+        triangles.append((int(before[place]), int(left[place]), int(after[place])))
+        left = np.delete(left, place)
+    return [*triangles, (int(left[0]), int(left[1]), int(left[2]))]
 
 
 def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -263,7 +266,7 @@ def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _inside(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Which points (K, 2) lie in the triangle, its border counted."""
+    """Which points (..., 2) lie in the triangle, its border counted."""
     return np.asarray((_turn(a, b, points) >= 0) & (_turn(b, c, points) >= 0) & (_turn(c, a, points) >= 0))
 
 
