@@ -182,7 +182,8 @@ class IconSource(SceneSource):
         named = None if self.world.labels[label].kind in _UNCOLOURED else colour_word(rgba)
         if named is None or any(named in word for word in label.split()):
             return self.vocabulary.with_article(label)
-        return self.vocabulary.with_article(label, f"{named} {label}")
+        text = f"{named} {label}"
+        return text if self.world.labels[label].plural_only else self.vocabulary.with_article(label, text)
 
 
 class _Layer:
