@@ -68,14 +68,12 @@ def arrange(seed: int, number: int, rules: Rules, catalog: Catalog, split: str) 
 
 
 def _recipe(rules: Rules, split: str, rng: np.random.Generator) -> str:
-    """A room first, then one of its recipes, so that rooms with few recipes are as frequent as the others."""
+    """The name of a recipe that the split allows."""
     held = rules.held_out_recipes
     wants_held = bool(held) and split != "train" and bool(rng.random() < HELD_OUT_RECIPE_CHANCE)
     names = [name for name in rules.recipes if (name in held) == wants_held]
-    rooms = sorted({name.split("/")[0] for name in names})
-    room = rooms[int(rng.integers(len(rooms)))]
-    names = [name for name in names if name.split("/")[0] == room]
-    return names[int(rng.integers(len(names)))]
+    weights = np.array([rules.recipes[name].weight for name in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
 class _Scene:

@@ -199,9 +199,10 @@ class Place(_Rule):
 
 
 class Recipe(_Rule):
-    """One way to furnish a place; `place` overrides keys of the room's place."""
+    """One way to furnish a place; `place` overrides keys of the room's place, `weight` is how often it is drawn."""
 
     place: Place
+    weight: float = Field(1.0, gt=0)
     things: tuple[Item, ...]
 
 
