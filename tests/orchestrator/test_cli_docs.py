@@ -20,7 +20,8 @@ def page() -> str:
     ]
 
     def visit(command: click.Command, name: str, parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=name, parent=parent, terminal_width=110, max_content_width=110)
+        settings = {**command.context_settings, "terminal_width": 110, "max_content_width": 110}
+        context = click.Context(command, info_name=name, parent=parent, **settings)
         if isinstance(command, click.Group):
             for child in sorted(command.commands):
                 visit(command.commands[child], child, context)
