@@ -10,7 +10,8 @@ import numpy as np
 from scene.corpus.home.catalog import Catalog
 from scene.corpus.home.placement import Body, Sight, bodies_overlap, check_overlap, hidden_share, overlap, sight
 from scene.corpus.home.plan import Placed, ScenePlan
-from scene.corpus.home.rules import Item, ModelRule, Recipe, Rules
+from scene.corpus.home.recipes import Item, ModelRule, Recipe
+from scene.corpus.home.rules import Rules
 from scene.corpus.home.shell import Hole, Shell
 from scene.corpus.home.spots import Extent, Pose, Spots
 from scene.corpus.home.view import View

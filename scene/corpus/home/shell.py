@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scene.corpus.home.plan import Camera, Surface, Vector
-from scene.corpus.home.rules import Place, Range, Rules
+from scene.corpus.home.recipes import Place, Range
+from scene.corpus.home.rules import Rules
 
 Quad = tuple[Vector, Vector, Vector, Vector]
 Hole = tuple[float, float, float, float]  # along from, along to, low, high; metres

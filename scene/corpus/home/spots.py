@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from scene.corpus.home.placement import Body
-from scene.corpus.home.rules import Item, Rules
+from scene.corpus.home.recipes import Item
+from scene.corpus.home.rules import Rules
 from scene.corpus.home.shell import Shell, draw
 
 TURNS = {"same": 0.0, "away": 180.0, "left": -90.0, "right": 90.0, "towards": 180.0}
