@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-LICENCE_ADDRESSES = {
+LICENCE_ADDRESSES = {  # as the packages name them
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "MIT": "https://opensource.org/license/mit",
-    "CC0": "https://creativecommons.org/publicdomain/zero/1.0/",
-    "CC BY 3.0": "https://creativecommons.org/licenses/by/3.0/",
-    "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
     "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "Creative Commons Attribution 3.0 license": "https://creativecommons.org/licenses/by/3.0/",
+    "Creative Commons Attribution 3.0 Unported license": "https://creativecommons.org/licenses/by/3.0/",
+    "Creative Commons Attribution 3.0 United States license": "https://creativecommons.org/licenses/by/3.0/us/",
+    "Public domain": "https://creativecommons.org/publicdomain/zero/1.0/",
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scene.corpus.attribution import LICENCE_ADDRESSES
 from scene.corpus.build import Draft, Skipped
 from scene.corpus.dependencies import FURNITURE, find_dependencies
 from scene.corpus.home.build import ATTEMPTS, HomeSource, open_source, plan_from_json, without
@@ -47,6 +48,13 @@ def test_what_is_left_out_takes_along_what_stands_on_it() -> None:
     left = without(plan, [1]).objects
     assert [(placed.model, placed.supporter) for placed in left] == [("rug", None), ("sofa", None), ("cat", 1)]
     assert without(plan, []).objects == objects
+
+
+def test_every_licence_has_its_address(source: HomeSource) -> None:
+    credits = source.credits(source.catalog.models)
+    assert len(credits) > 800
+    assert {credit.licence for credit in credits} <= LICENCE_ADDRESSES.keys()
+    assert all(credit.creator for credit in credits)
 
 
 def test_a_number_gives_one_scene(source: HomeSource) -> None:
