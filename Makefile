@@ -1,6 +1,7 @@
 # make scene PROMPT="..." [SEED=7] [OUT=runs/first]   compose a scene (sets everything up on first use)
 # make test                                           run the tests
 # make check                                          lint, types, import directions
+# make data-deps                                      fetch the 3D models and icons that `data build` needs, without root
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 
 export PROMPT SEED OUT
 
-.PHONY: scene test check setup data clean
+.PHONY: scene test check setup data data-deps clean
 
 # Re-done only when the project's requirements change.
 $(READY): pyproject.toml configs/constraints.txt
@@ -36,6 +37,10 @@ check: $(READY)
 
 data: $(READY)
 	$(BIN)/smartscene data import codraw $(or $(SRC),../shared/data/codraw) runs/data/park
+
+data-deps: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c configs/constraints.txt -e '.[dev,data]'
+	$(BIN)/python -m scene.corpus.dependencies runs/data-deps
 
 clean:
 	rm -rf $(VENV)

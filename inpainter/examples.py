@@ -86,16 +86,6 @@ def layer_window(corpus: Corpus, layer: LayerRecord, window: Window) -> np.ndarr
     return rgba
 
 
-def layer_box(corpus: Corpus, layer: LayerRecord) -> Box | None:
-    """Box of the layer's mask on the canvas, or None when nothing of it lies there."""
-    picture, x, y = corpus.asset(layer)
-    box = Box.from_mask(picture[..., 3] >= MASK_ALPHA)
-    if box is None:
-        return None
-    on_canvas = Box(box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y).clip(corpus.size)
-    return on_canvas if on_canvas.area else None
-
-
 class ExampleSource:
     """Draws examples by number from the records of a split."""
 
@@ -103,7 +93,6 @@ class ExampleSource:
         self, corpus: Corpus, records: Sequence[SceneRecord], config: ExampleConfig, window: WindowConfig, seed: int
     ) -> None:
         self.corpus, self.records, self.config, self.window, self.seed = corpus, records, config, window, seed
-        self._boxes: dict[LayerRecord, Box | None] = {}
 
     def example(self, number: int) -> Example:
         """Training example `number`, augmented as the configuration says."""
@@ -112,7 +101,7 @@ class ExampleSource:
         while True:
             record = self.records[int(rng.integers(len(self.records)))]
             k = self._pick_layer(rng, record)
-            box = layer_box(self.corpus, record.layers[k])
+            box = self.corpus.box(record.layers[k])
             if box is not None and min(box.width, box.height) >= 6:
                 break
         window = self._jittered_window(rng, box)
@@ -137,7 +126,7 @@ class ExampleSource:
     def plain(self, record: SceneRecord, k: int) -> Example | None:
         """Layer `k` of a record as it stands, in the window used at run time; None when it is off the canvas."""
         layer = record.layers[k]
-        box = layer_box(self.corpus, layer)
+        box = self.corpus.box(layer)
         if box is None:
             return None
         window = window_around(box, self.corpus.size, context=self.window.context, min_side_px=self.window.min_side_px)
@@ -162,7 +151,7 @@ class ExampleSource:
     def _any_picture(self, rng: np.random.Generator, training: VaeTraining) -> np.ndarray:
         while True:
             record = self.records[int(rng.integers(len(self.records)))]
-            box = layer_box(self.corpus, record.layers[self._pick_layer(rng, record)])
+            box = self.corpus.box(record.layers[self._pick_layer(rng, record)])
             if box is not None:
                 break
         side = self._jittered_window(rng, box).side * training.crop_px / self.window.resolution_px

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from scene.corpus.records import LayerRecord
-from scene.corpus.store import MASK_ALPHA, Corpus
+from scene.corpus.store import Corpus
 from scene.geometry import Box, Size
 
 GRID = 128  # cells along one side of the unit box in which silhouettes are averaged
@@ -30,7 +30,7 @@ class Silhouettes:
         # label -> (tight silhouette, width / height, times seen in training)
         self._shapes: dict[str, list[tuple[np.ndarray, float, int]]] = defaultdict(list)
         for asset, layer in sorted(first.items()):
-            solid = corpus.asset(layer)[0][..., 3] >= MASK_ALPHA
+            solid = corpus.shape(layer)
             box = Box.from_mask(solid)
             if box is not None:
                 tight = solid[box.y0 : box.y1, box.x0 : box.x1]

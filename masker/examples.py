@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from masker.config import ExamplesConfig
-from masker.guides import FORMS, DrawnGuide, FloatBox, GuideForm, draw_guide
+from masker.guides import FORMS, DrawnGuide, GuideForm, draw_guide
 from masker.windows import (
     Window,
     canvas_window,
@@ -25,7 +25,7 @@ from masker.windows import (
 )
 from runtime.seeding import numpy_rng
 from scene.corpus.records import LayerRecord, SceneRecord
-from scene.corpus.store import MASK_ALPHA, Corpus
+from scene.corpus.store import Corpus
 from scene.geometry import Box
 from scene.seeds import derive_seed
 
@@ -87,7 +87,7 @@ class ExampleSource:
         self.labels: tuple[str, ...] = ("", *corpus.labels)  # row 0: nothing
         self._row = {label: row for row, label in enumerate(self.labels)}
         self._surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
-        self._shapes: dict[int, tuple[np.ndarray, FloatBox]] = {}
+        self._tight: dict[int, Box] = {}
         self._movable: list[tuple[int, int]] = []
         self._surface: list[tuple[int, int]] = []
         for number, record in enumerate(self.records):
@@ -95,26 +95,22 @@ class ExampleSource:
                 (self._surface if layer.label in self._surfaces else self._movable).append((number, k))
 
     def shape(self, layer: LayerRecord) -> np.ndarray:
-        """The asset's silhouette, bool (h, w), cached in memory."""
-        return self._shape(layer)[0]
-
-    def _shape(self, layer: LayerRecord) -> tuple[np.ndarray, FloatBox]:
-        if layer.asset not in self._shapes:
-            solid = self.corpus.asset(layer)[0][..., 3] >= MASK_ALPHA
-            box = Box.from_mask(solid) or Box(0, 0, 0, 0)
-            self._shapes[layer.asset] = (solid, tuple(map(float, box)))  # type: ignore[assignment]
-        return self._shapes[layer.asset]
+        """The asset's silhouette, bool (h, w)."""
+        return self.corpus.shape(layer)
 
     def canvas_box(self, layer: LayerRecord) -> Box | None:
         """Tight box of the layer's mask on the canvas; None when (nearly) nothing of it is there."""
-        solid, tight = self._shape(layer)
+        if layer.asset not in self._tight:
+            self._tight[layer.asset] = Box.from_mask(self.shape(layer)) or Box(0, 0, 0, 0)
+        box = self._tight[layer.asset]
         width, height = self.corpus.size
-        box = Box(*(int(v) for v in tight))
         placed = Box(box.x0 + layer.x, box.y0 + layer.y, box.x1 + layer.x, box.y1 + layer.y)
         clipped = placed.clip(self.corpus.size)
         if clipped != placed:
             # What the canvas cuts off may have carried the extreme points of the other sides.
-            visible = solid[max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)]
+            visible = self.shape(layer)[
+                max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)
+            ]
             part = Box.from_mask(visible)
             if part is None or visible.sum() < MIN_AREA_PX:
                 return None

@@ -1,4 +1,4 @@
-"""`smartscene data`: import corpora and look at them."""
+"""`smartscene data`: import corpora and look at them; `build` and `check` stand in `cli_build`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from typing import Any
 
 import click
 
+from orchestrator.cli_build import build, check
+
 
 @click.group()
 def data() -> None:
-    """Import data sets and look at them."""
+    """Import or build data sets, check them and look at them."""
+
+
+data.add_command(build)
+data.add_command(check)
 
 
 @data.group(name="import")

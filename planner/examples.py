@@ -62,20 +62,12 @@ class PlanSource:
     def __init__(self, corpus: Corpus, split: str) -> None:
         self.corpus = corpus
         self.records: Sequence[SceneRecord] = corpus.records(split)
-        self._asset_boxes: dict[int, Box | None] = {}
         if not self.records:
             raise UserError(f"split {split!r} of corpus {corpus.name!r} has no scenes; import the corpus again")
 
     def box(self, layer: LayerRecord) -> Box | None:
         """Tightest box of the layer's mask on the canvas; None where it is empty."""
-        if layer.asset not in self._asset_boxes:
-            picture, _, _ = self.corpus.asset(layer)
-            self._asset_boxes[layer.asset] = Box.from_mask(picture[..., 3] >= 128)
-        box = self._asset_boxes[layer.asset]
-        if box is None:
-            return None
-        moved = Box(box.x0 + layer.x, box.y0 + layer.y, box.x1 + layer.x, box.y1 + layer.y).clip(self.corpus.size)
-        return moved if moved.area else None
+        return self.corpus.box(layer)
 
     def plan(self, record: SceneRecord, prompt: str) -> Plan:
         """The record as a plan under this prompt."""
@@ -100,8 +92,8 @@ class PlanSource:
 def fixed_descriptions(corpus: Corpus) -> dict[str, str]:
     """Labels that always come with one and the same description, which answers therefore leave out."""
     found: dict[str, set[str]] = defaultdict(set)
-    for asset in corpus.assets:
-        found[asset.label].add(asset.description)
+    for label, description in corpus.descriptions:
+        found[label].add(description)
     return {label: next(iter(texts)) for label, texts in sorted(found.items()) if len(texts) == 1}
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from scene.corpus.records import LayerRecord
     from scene.corpus.store import Corpus
 
-MASK_ALPHA = 128
-
 
 def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord]) -> Iterator[np.ndarray]:
     """The layout picture after 0, 1, ... layers; equal to `layout_picture(f_layer(first k masks))`.
@@ -29,13 +27,7 @@ def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord]) -> Iterator[np.n
     canvas = np.full((*corpus.size.shape, 3), 255, dtype=np.uint8)
     yield canvas.copy()
     for layer in layers:
-        picture, x, y = corpus.asset(layer)
-        height, width = picture.shape[:2]
-        x0, y0 = max(x, 0), max(y, 0)
-        x1, y1 = min(x + width, corpus.size.width), min(y + height, corpus.size.height)
-        if x0 < x1 and y0 < y1:
-            inside = picture[y0 - y : y1 - y, x0 - x : x1 - x, 3] >= MASK_ALPHA
-            canvas[y0:y1, x0:x1][inside] = label_colour(layer.label)
+        canvas[corpus.mask(layer)] = label_colour(layer.label)
         yield canvas.copy()
 
 
@@ -49,13 +41,7 @@ def label_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.
     labels = {label: index for index, label in enumerate(corpus.labels)}
     canvas = np.full(corpus.size.shape, len(labels), dtype=np.int64)
     for layer in layers:
-        picture, x, y = corpus.asset(layer)
-        height, width = picture.shape[:2]
-        x0, y0 = max(x, 0), max(y, 0)
-        x1, y1 = min(x + width, corpus.size.width), min(y + height, corpus.size.height)
-        if x0 < x1 and y0 < y1:
-            inside = picture[y0 - y : y1 - y, x0 - x : x1 - x, 3] >= MASK_ALPHA
-            canvas[y0:y1, x0:x1][inside] = labels[layer.label]
+        canvas[corpus.mask(layer)] = labels[layer.label]
     rows = np.arange(corpus.size.height) * side // corpus.size.height
     columns = np.arange(corpus.size.width) * side // corpus.size.width
     cell = rows[:, None] * side + columns[None, :]

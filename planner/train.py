@@ -167,8 +167,8 @@ class PlannerTask:
     def _classes(self) -> np.ndarray:
         """Ids of every token in any answer line of the corpus, and the most common ones."""
         used = set(range(self.config.common_tokens))
-        for asset in self.corpus.assets:
-            item = PlannedObject(asset.label, asset.description, Box(0, 0, *self.corpus.size))
+        for label, description in self.corpus.descriptions:
+            item = PlannedObject(label, description, Box(0, 0, *self.corpus.size))
             answer = object_answer(item, self.corpus.size, self.fixed)
             used.update(self.encoder.line(answer) if answer else ())
         used.update(self.encoder.line(Answer(stop=True)))

@@ -25,6 +25,7 @@ _OPENINGS = (
     "please draw ",
     "there is ",
 )
+_PLACE_OPENINGS = ("", "", "{} with ", "{} with ", "draw {} with ", "show me {} with ", "a picture of ", "please draw ")
 _SUNNY = (" on a sunny day", " in the sunshine", " under the sun")
 _RELATION_WORDS: dict[Relation, tuple[str, ...]] = {
     "left of": ("to the left of", "left of"),
@@ -42,6 +43,7 @@ def global_prompts(
     boxes: Sequence[tuple[int, int, int, int]],
     teller: Sequence[str],
     vocabulary: Vocabulary,
+    place: str = "",
 ) -> tuple[str, ...]:
     """Several prompts of rising detail; the same scene id gives the same prompts.
 
@@ -51,6 +53,7 @@ def global_prompts(
         boxes: their boxes in canvas pixels.
         teller: what a human said about the scene, turn by turn; may be empty.
         vocabulary: words of the world.
+        place: what the whole scene shows ("a meadow"); empty = a park or nothing in particular.
 
     Returns:
         relational sentence, terse list of some objects, list of all objects, and (if any) the human's own words.
@@ -58,11 +61,12 @@ def global_prompts(
     rng = random.Random(derive_seed("prompts", scene_id))
     placed = [Box(*box) for box in boxes]
     everything = list(range(len(layers)))
+    openings = tuple(opening.format(place) for opening in _PLACE_OPENINGS) if place else _OPENINGS
     some = sorted(rng.sample(everything, k=min(len(everything), rng.randint(2, 4))))
     prompts = [
-        _relational(rng, layers, placed, vocabulary),
-        _listing(rng, [layers[i] for i in some], vocabulary),
-        _listing(rng, [layers[i] for i in everything], vocabulary),
+        _relational(rng, layers, placed, vocabulary, openings),
+        _listing(rng, [layers[i] for i in some], vocabulary, openings),
+        _listing(rng, [layers[i] for i in everything], vocabulary, openings),
     ]
     words = " ".join(text for text in teller if len(text.split()) > 2).split()
     if len(words) >= 5:
@@ -83,30 +87,38 @@ def _counted(rng: random.Random, label: str, count: int, vocabulary: Vocabulary)
     return vocabulary.with_article(label, word)
 
 
-def _join(parts: Sequence[str]) -> str:
+def join(parts: Sequence[str]) -> str:
+    """Words in a row: "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def _listing(rng: random.Random, layers: Sequence[LayerRecord], vocabulary: Vocabulary) -> str:
+def _listing(rng: random.Random, layers: Sequence[LayerRecord], vocabulary: Vocabulary, openings: Sequence[str]) -> str:
     counts = Counter(layer.label for layer in layers)
     sunny = counts.get("sun") == 1 and len(counts) > 1 and rng.random() < 0.5
     if sunny:
         del counts["sun"]
     parts = [_counted(rng, label, count, vocabulary) for label, count in counts.items()]
     rng.shuffle(parts)
-    return rng.choice(_OPENINGS) + _join(parts) + (rng.choice(_SUNNY) if sunny else "")
+    return rng.choice(openings) + join(parts) + (rng.choice(_SUNNY) if sunny else "")
 
 
 def _phrase(rng: random.Random, layer: LayerRecord, vocabulary: Vocabulary) -> str:
     """A single object: its full description, or only its name."""
     if rng.random() < 0.5:
         return layer.description
-    if vocabulary.kind(layer.label) == "person" and rng.random() < 0.6:
+    posed = f" {layer.label} " in layer.description
+    if posed and vocabulary.kind(layer.label) == "person" and rng.random() < 0.6:
         return " ".join([vocabulary.with_article(layer.label), layer.description.split(f" {layer.label} ", 1)[-1]])
     return vocabulary.with_article(layer.label, _word(rng, layer.label, vocabulary))
 
 
-def _relational(rng: random.Random, layers: Sequence[LayerRecord], boxes: Sequence[Box], vocabulary: Vocabulary) -> str:
+def _relational(
+    rng: random.Random,
+    layers: Sequence[LayerRecord],
+    boxes: Sequence[Box],
+    vocabulary: Vocabulary,
+    openings: Sequence[str],
+) -> str:
     """Clauses "A left of B" over objects that occur once, every relation true by geometry."""
     counts = Counter(layer.label for layer in layers)
     single = [i for i, layer in enumerate(layers) if counts[layer.label] == 1]
@@ -128,5 +140,5 @@ def _relational(rng: random.Random, layers: Sequence[LayerRecord], boxes: Sequen
     several = [(label, count) for label, count in counts.items() if count > 1]
     clauses += [_counted(rng, label, count, vocabulary) for label, count in several[:2]]
     if not clauses:
-        return _listing(rng, layers, vocabulary)
-    return _join(clauses) + (rng.choice(_SUNNY) if sunny else "")
+        return _listing(rng, layers, vocabulary, openings)
+    return join(clauses) + (rng.choice(_SUNNY) if sunny else "")

@@ -5,30 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = ("train", "val", "test", "all")
 
 
-@dataclass(frozen=True)
-class AssetInfo:
-    """One stored picture of an object.
+class AssetInfo(NamedTuple):
+    """One stored picture of an object; one line of `assets.jsonl`.
 
     Attributes:
         label: category.
         description: `T_obj`.
         source: which drawing or model it shows, scale and mirroring left out ("hb0_11s"); groups equal silhouettes.
-        offset: first byte in `assets.bin`.
-        height, width: pixels; RGBA follows row by row.
+        encoding: how the picture is stored, see `scene.corpus.assets`.
+        height, width: pixels.
+        offset: first byte in `assets.bin`; the packed mask comes first, the picture after it.
+        mask_bytes: length of the packed mask; 0 = the mask is read off the picture's alpha.
+        picture_bytes: length of the picture.
     """
 
     label: str
     description: str
     source: str
-    offset: int
+    encoding: str
     height: int
     width: int
+    offset: int
+    mask_bytes: int
+    picture_bytes: int
+
+
+class Placement(NamedTuple):
+    """An asset's number and the canvas pixel of its top-left corner, which may lie off the canvas."""
+
+    asset: int
+    x: int
+    y: int
+
+
+class LayerFacts(NamedTuple):
+    """What is known of a layer besides its pixels.
+
+    Attributes:
+        visible_frac: share of the amodal mask that no nearer layer covers, 0 to 1.
+        depth_m: mean distance from the camera in metres; None where the world has no depth.
+        size_m: width, depth and height of the real thing in metres; None where unknown.
+    """
+
+    visible_frac: float
+    depth_m: float | None = None
+    size_m: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +67,8 @@ class LayerRecord:
         description: `T_obj` ("a smiling boy kicking").
         asset: number of the asset in the store.
         x, y: canvas pixel of the asset's top-left corner; may lie off the canvas.
+        effect: what the object does to the layers behind it (its shadow), painted before the object itself.
+        facts: visible share, depth and real size, where the world knows them.
     """
 
     label: str
@@ -47,6 +76,8 @@ class LayerRecord:
     asset: int
     x: int
     y: int
+    effect: Placement | None = None
+    facts: LayerFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,7 @@ class SceneRecord:
         split: train, val or test.
         layers: back to front, background surfaces first.
         prompts: global prompts in several styles, from terse to the words of a human dialogue.
+        recipe: the kind of scene ("living_room/tv_corner"); empty where the world has none.
     """
 
     id: str
@@ -83,6 +115,7 @@ class SceneRecord:
     prompts: tuple[str, ...]
     _turns: Sequence[Any] = field(default=(), repr=False, compare=False)
     _assets: Sequence[AssetInfo] = field(default=(), repr=False, compare=False)
+    recipe: str = ""
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
@@ -93,11 +126,31 @@ class SceneRecord:
         )
 
 
-def pack_layers(layers: Sequence[LayerRecord]) -> list[list[int]]:
-    """Compact JSON form: [asset, x, y] each; label and description come with the asset."""
-    return [[layer.asset, layer.x, layer.y] for layer in layers]
+def pack_layers(layers: Sequence[LayerRecord]) -> list[list[Any]]:
+    """Compact JSON form; label and description come with the asset.
+
+    [asset, x, y], followed where there are facts or an effect by [effect's asset, x, y] or null, and by
+    [visible_frac, depth_m, width_m, depth_m, height_m].
+    """
+    packed: list[list[Any]] = []
+    for layer in layers:
+        item: list[Any] = [layer.asset, layer.x, layer.y]
+        if layer.effect is not None or layer.facts is not None:
+            item.append(layer.effect and list(layer.effect))
+        if layer.facts is not None:
+            item.append([layer.facts.visible_frac, layer.facts.depth_m, *(layer.facts.size_m or ())])
+        packed.append(item)
+    return packed
 
 
-def unpack_layers(packed: Sequence[Sequence[int]], assets: Sequence[AssetInfo]) -> tuple[LayerRecord, ...]:
+def unpack_layers(packed: Sequence[Sequence[Any]], assets: Sequence[AssetInfo]) -> tuple[LayerRecord, ...]:
     """Inverse of `pack_layers`."""
-    return tuple(LayerRecord(assets[a].label, assets[a].description, a, x, y) for a, x, y in packed)
+    layers = []
+    for number, x, y, *more in packed:
+        effect = Placement(*more[0]) if more and more[0] else None
+        facts = None
+        if len(more) > 1:
+            visible, depth, *size = more[1]
+            facts = LayerFacts(visible, depth, tuple(size) if size else None)
+        layers.append(LayerRecord(assets[number].label, assets[number].description, number, x, y, effect, facts))
+    return tuple(layers)

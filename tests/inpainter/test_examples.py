@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inpainter.config import ExampleConfig, VaeTraining, WindowConfig
-from inpainter.examples import Example, ExampleSource, bend, layer_box, paint_window, roughen
+from inpainter.examples import Example, ExampleSource, bend, paint_window, roughen
 from inpainter.window import Window
 from scene.corpus.store import Corpus
 
@@ -60,12 +60,12 @@ def test_text_is_dropped_as_often_as_configured(toy_corpus: Corpus) -> None:
     assert {never.example(n).text for n in range(12)} <= set(toy_corpus.labels)
 
 
-def test_layer_box_is_none_off_the_canvas(toy_corpus: Corpus) -> None:
+def test_box_is_none_off_the_canvas(toy_corpus: Corpus) -> None:
     from dataclasses import replace
 
     layer = toy_corpus.records("all")[0].layers[1]
-    assert layer_box(toy_corpus, layer) is not None
-    assert layer_box(toy_corpus, replace(layer, x=-500)) is None
+    assert toy_corpus.box(layer) is not None
+    assert toy_corpus.box(replace(layer, x=-500)) is None
 
 
 def test_bend_without_reach_is_identity_inside(toy_corpus: Corpus) -> None:

@@ -110,7 +110,7 @@ def test_a_malformed_scene_is_named(tmp_path: Path, codraw_dir: Path) -> None:
 
 def test_same_input_same_bytes(tiny_corpus: Corpus, codraw_dir: Path, tmp_path: Path) -> None:
     again = import_codraw(tiny_corpus.path.parent, tmp_path / "park", WORLD)
-    for name in ("corpus.json", "scenes.jsonl", "assets.bin"):
+    for name in ("corpus.json", "scenes.jsonl", "assets.jsonl", "assets.bin"):
         assert (again.path / name).read_bytes() == (tiny_corpus.path / name).read_bytes()
 
 
