@@ -85,7 +85,7 @@ def draw(surface: Surface, scenery: Scenery, covered: np.ndarray, seed: int) -> 
     painted, weight = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     alpha, depth = np.zeros((height, width), np.float32), np.full((height, width), np.inf, np.float32)
     position, normal = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 3), np.float32)
-    for number, quad in enumerate(surface.quads):
+    for quad in surface.quads:
         corners = np.array(quad, float)
         facing = _facing(corners, scenery.view)
         share, reached = _coverage(corners, facing, scenery)
@@ -95,7 +95,7 @@ def draw(surface: Surface, scenery: Scenery, covered: np.ndarray, seed: int) -> 
         at, along, part = reached[rows, columns], scenery.rays[rows, columns], share[rows, columns]
         points = (scenery.view.position + along * at[:, None]).astype(np.float32)
         patch = _patch(corners, points, along, at, facing, scenery.view)
-        tone = _lit(colour(surface.material, patch, seed + number), points, along, at, quad, facing, scenery)
+        tone = _lit(colour(surface.material, patch, seed), points, along, at, quad, facing, scenery)
         nearer = at < depth[rows, columns]
         kept = np.where(nearer, 1 - part, 1)  # nearer quads go over what is there, farther ones under it
         added = np.where(nearer, part, part * (1 - weight[rows, columns]))
@@ -202,11 +202,14 @@ def _patch(
 def _corner_light(points: np.ndarray, normal: np.ndarray, walls: list[Quad]) -> np.ndarray:
     """Share of the sky's light (N,) that planes standing on this one leave to points near them."""
     openness = np.ones(len(points), np.float32)
+    planes: set[tuple[float, ...]] = set()  # a wall with a window is several quads, but takes its light once
     for quad in walls:
         corners = np.array(quad, float)
         other = np.cross(corners[2] - corners[0], corners[3] - corners[1])
-        other /= max(float(np.linalg.norm(other)), 1e-12)
-        if abs(other @ normal) > 0.7 or ((corners - points[0]) @ normal).max() < 0.3:
-            continue  # parallel, or not on the lit side
+        other /= max(float(np.linalg.norm(other)), 1e-12) * (np.sign(other[np.argmax(np.abs(other))]) or 1)
+        plane = tuple(np.round([*other, other @ corners[0]], 3).tolist())
+        if plane in planes or abs(other @ normal) > 0.7 or ((corners - points[0]) @ normal).max() < 0.3:
+            continue  # known, parallel, or not on the lit side
+        planes.add(plane)
         openness *= 1 - CORNER_GAIN * np.exp(-np.abs((points - corners[0]) @ other) / CORNER_M).astype(np.float32)
     return openness

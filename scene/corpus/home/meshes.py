@@ -326,7 +326,7 @@ class MeshCache:
         max_bytes: memory of all meshes kept; the one asked for last is kept whatever its size.
     """
 
-    def __init__(self, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, max_bytes: int = 3 << 29) -> None:
         self._max_bytes, self._bytes = max_bytes, 0
         self._meshes: OrderedDict[str, Mesh] = OrderedDict()
         self._broken: dict[str, str] = {}
