@@ -100,10 +100,11 @@ class HomeSource(SceneSource):
         return Skipped(reason, tuple(notes))
 
     def _load_meshes(self, plan: ScenePlan, notes: list[tuple[str, str]]) -> None:
-        """Raises UnusableDrawing, with a line in the report, when a model cannot be read."""
+        """Raises UnusableDrawing when a model cannot be read; that, and what a readable one lacks, is a report line."""
         for placed in plan.objects:
             try:
-                self._meshes.get(self.catalog[placed.model])
+                mesh = self._meshes.get(self.catalog[placed.model])
+                notes += [("drawn with less", f"{placed.model}: {note}") for note in mesh.notes]
             except MeshError as error:
                 notes.append(("model skipped", f"{placed.model}: {error}"))
                 raise UnusableDrawing("a model could not be read") from None
