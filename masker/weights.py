@@ -58,7 +58,8 @@ def export_masker(
     codec_config = load_config(CodecConfig, Path(config.codec) / "codec.yaml")
     save_config(codec_config, out / "codec.yaml")
     save_weights(model, out / "model.safetensors")
-    save_config(config, out / "masker.yaml")
+    # Where a training started from is nobody's business who uses its weights.
+    save_config(config.model_copy(update={"start_from": None}), out / "masker.yaml")
     surfaces = [label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"]
     write_json(
         out / "labels.json",
