@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -88,6 +88,10 @@ class SceneSource(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What else `corpus.json` says: sources and recipes held out of training, and the like."""
+
+    @property
+    def unusable(self) -> Sequence[str]:
+        """What of the material is never used because it is broken or absurd, a line each, for the build report."""
 
     def draft(self, number: int) -> Draft | Skipped:
         """Scene `number`."""
@@ -223,7 +227,8 @@ def _finish(source: SceneSource, writer: CorpusWriter, report: Report, settings:
     sources = sorted({asset.source for asset in writer.assets})
     text = attribution(source.name, source.credits(sources))
     (writer.path / "ATTRIBUTION.md").write_text(text, encoding="utf-8")
-    summary = {"settings": settings, "scenes": report.next - len(report.skipped), **report.as_json()}
+    summary = {"settings": settings, "scenes": report.next - len(report.skipped), "unusable": list(source.unusable)}
+    summary |= report.as_json()
     (writer.path / "build.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return writer.finish(build=settings, **source.facts)
 

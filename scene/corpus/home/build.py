@@ -72,6 +72,11 @@ class HomeSource(SceneSource):
             }
         }
 
+    @property
+    def unusable(self) -> Sequence[str]:
+        """See `SceneSource`: models whose entry in the catalogue makes no sense."""
+        return self.catalog.skipped
+
     def credits(self, sources: Iterable[str]) -> list[Credit]:
         """See `SceneSource`; surfaces are procedural and need none."""
         models = self.catalog.models

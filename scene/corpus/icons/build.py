@@ -87,6 +87,11 @@ class IconSource(SceneSource):
         """See `SceneSource`."""
         return {"held_out": {split: sorted(ids) for split, ids in self.held_out.items()}}
 
+    @property
+    def unusable(self) -> Sequence[str]:
+        """See `SceneSource`."""
+        return ()
+
     def credits(self, sources: Iterable[str]) -> list[Credit]:
         """See `SceneSource`; surfaces are painted by this program and need none."""
         credits = []

@@ -103,6 +103,7 @@ def test_other_settings_and_strange_folders_are_refused(built: Path, tmp_path: P
 
 def test_report_and_attribution(built: Path) -> None:
     report = json.loads((built / "build.json").read_text())
+    assert report["unusable"] == ["ball-7: 0 m wide"]
     assert report["scenes"] == SCENES - 1
     assert report["skipped"] == {str(BROKEN_SCENE): "nothing fits"}
     assert report["notes"] == {"model skipped": {"ball-9: no faces": 1}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ class ToySource(SceneSource):
     @property
     def facts(self) -> Mapping[str, Any]:
         return {"held_out": {"sources": ["ball-3"], "recipes": ["attic"]}}
+
+    @property
+    def unusable(self) -> Sequence[str]:
+        """See `SceneSource`."""
+        return ("ball-7: 0 m wide",)
 
     def credits(self, sources: Iterable[str]) -> list[Credit]:
         return [Credit(source, source.title(), "A. Maker", "CC0", "toys") for source in sources if "ball" in source]
