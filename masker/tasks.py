@@ -108,7 +108,8 @@ class DenoiserTask:
         self.texts = texts if texts is not None else TextBook.load(config.text)
         self.labels = self.texts.label_table(self.source.labels)
         self.process = NoiseProcess(config.diffusion)
-        self.model: nn.Module = seeded(lambda: build_model(config, self.codec), seed)
+        self.whole = seeded(lambda: build_model(config, self.codec), seed)
+        self.model: nn.Module = self.whole
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -204,7 +205,7 @@ class SilhouetteTask(DenoiserTask):
         self, config: MaskerConfig, corpus: Corpus, codec: MaskVAE | None = None, texts: TextBook | None = None
     ) -> None:
         super().__init__(config, corpus, codec, texts)
-        self.model = SilhouetteModel(cast(MaskModel, self.model))
+        self.model = SilhouetteModel(self.whole)
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
@@ -217,7 +218,7 @@ class SilhouetteTask(DenoiserTask):
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder; its denoiser is untrained still."""
-        super().export(cast(SilhouetteModel, model).whole, out)
+        super().export(self.whole, out)
 
 
 def _silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:

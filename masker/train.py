@@ -34,10 +34,10 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     if isinstance(settings, CodecConfig):
         task = CodecTask(settings, corpus)
     else:
-        task = (DenoiserTask if settings.stage == "denoiser" else SilhouetteTask)(settings, corpus)
+        kind = SilhouetteTask if settings.stage == "silhouette" else DenoiserTask
+        task = model_task = kind(settings, corpus)
         if settings.start_from and not resume:
-            whole = task.model if settings.stage == "denoiser" else task.model.whole
-            whole.load_state_dict(load_masker(Path(settings.start_from))[2].state_dict())  # type: ignore[operator, union-attr]
+            model_task.whole.load_state_dict(load_masker(Path(settings.start_from))[2].state_dict())
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)

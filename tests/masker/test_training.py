@@ -127,7 +127,7 @@ def test_silhouette_stage_learns_shapes_and_leaves_the_rest_alone(
 ) -> None:
     more = {"stage": "silhouette", "shape_prior": {"side": 12, "hidden": 32}}
     task = SilhouetteTask(masker_config(codec_folder, **more), corpus, texts=texts)
-    before = {name: value.clone() for name, value in task.model.whole.state_dict().items()}  # type: ignore[union-attr, operator]
+    before = {name: value.clone() for name, value in task.whole.state_dict().items()}
     optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=1e-2)
     losses = []
     for step in range(100):

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scene.corpus.attribution import LICENCE_ADDRESSES
 from scene.corpus.build import Draft, Skipped
-from scene.corpus.dependencies import FURNITURE, find_dependencies
+from scene.corpus.dependencies import FURNITURE, DataDeps
 from scene.corpus.home.build import ATTEMPTS, HomeSource, open_source, plan_from_json, without
 from scene.corpus.home.meshes import MeshError
 from scene.corpus.home.plan import Camera, Placed, ScenePlan
-from scene.errors import UserError
 from scene.geometry import Size
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def source() -> HomeSource:
+def source(packages_or_skip: Callable[..., DataDeps]) -> HomeSource:
     """The home world on a small canvas, or skip."""
-    pytest.importorskip("embreex", reason="the extra `data` is not installed")
-    place = Path(os.environ.get("SMARTSCENE_DATA_DEPS") or ROOT / "runs" / "data-deps")
-    try:
-        find_dependencies(place, [FURNITURE])
-    except UserError as error:
-        pytest.skip(str(error))
+    place = packages_or_skip(FURNITURE, "embreex").furniture.parent
     return open_source(ROOT / "configs" / "worlds" / "home", 1, Size(320, 256), place)
 
 

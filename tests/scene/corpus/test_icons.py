@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scene.corpus.dependencies import ICONS, find_dependencies
+from scene.corpus.dependencies import ICONS, DataDeps
 from scene.corpus.icons.arrange import Arranger, View
 from scene.corpus.icons.build import IconSource, contact_shadow, hold_out, open_source, visible_fracs
 from scene.corpus.icons.colours import colour_word
@@ -32,14 +32,9 @@ def world() -> IconWorld:
 
 
 @pytest.fixture(scope="module")
-def source() -> IconSource:
+def source(packages_or_skip: Callable[..., DataDeps]) -> IconSource:
     """The whole world on a small canvas, or skip."""
-    pytest.importorskip("resvg_py", reason="the extra `data` is not installed")
-    place = Path(os.environ.get("SMARTSCENE_DATA_DEPS") or ROOT / "runs" / "data-deps")
-    try:
-        find_dependencies(place, [ICONS])
-    except UserError as error:
-        pytest.skip(str(error))
+    place = packages_or_skip(ICONS, "resvg_py").icons.parent
     return open_source(WORLD_FILE, 1, SIZE, place)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scene.corpus.dependencies import FURNITURE, find_dependencies
+from scene.corpus.dependencies import FURNITURE, DataDeps
 from scene.corpus.home.arrange import MAX_OBJECTS, MIN_OBJECTS, arrange, check_overlap, split_of
 from scene.corpus.home.catalog import Catalog, CatalogModel
 from scene.corpus.home.placement import Block, Body, Sight, hidden_share, overlap, sight
@@ -18,7 +18,6 @@ from scene.corpus.home.recipes import ModelRule, ShapeRule
 from scene.corpus.home.rules import Rules
 from scene.corpus.home.shell import Wall, _pierced
 from scene.corpus.home.view import View
-from scene.errors import UserError
 from scene.geometry import DEFAULT_SIZE
 from scene.vocabulary import Vocabulary
 
@@ -27,13 +26,9 @@ SCENES = range(40)
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[Rules, Catalog]:
+def world(packages_or_skip: Callable[..., DataDeps]) -> tuple[Rules, Catalog]:
     """The shipped rules and the real furniture, or skip."""
-    place = Path(os.environ.get("SMARTSCENE_DATA_DEPS") or ROOT / "runs" / "data-deps")
-    try:
-        furniture = find_dependencies(place, [FURNITURE]).furniture
-    except UserError as error:
-        pytest.skip(str(error))
+    furniture = packages_or_skip(FURNITURE).furniture
     return Rules.load(ROOT / "configs" / "worlds" / "home"), Catalog.open(furniture)
 
 

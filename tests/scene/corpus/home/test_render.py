@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from toy_library import cube, library, model, png
 
+from scene.corpus.dependencies import FURNITURE, DataDeps
 from scene.corpus.home.catalog import Catalog, CatalogModel
 from scene.corpus.home.meshes import MeshCache
 from scene.corpus.home.plan import Camera, Material, Placed, ScenePlan, Surface
@@ -232,11 +232,8 @@ def test_without_embreex_the_remedy_is_named(toys, monkeypatch: pytest.MonkeyPat
         render(_plan(_put("cube", 0, 0)), toys[0], MeshCache(), SIZE)
 
 
-def test_a_real_room_looks_like_one() -> None:
-    folder = Path(os.environ.get("SMARTSCENE_DATA_DEPS") or "runs/data-deps") / "sweethome3d"
-    if not folder.is_dir():
-        pytest.skip(f"no furniture in {folder}; run: make data-deps")
-    catalog = Catalog.open(folder)
+def test_a_real_room_looks_like_one(packages_or_skip: Callable[..., DataDeps]) -> None:
+    catalog = Catalog.open(packages_or_skip(FURNITURE).furniture)
     plan = _plan(
         _put("Kator Legaz#mid-century-sofa", -0.5, 2.0),
         _put("Blend Swap CC-0#oakTable", 0.3, 0.3),
