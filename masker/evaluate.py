@@ -46,7 +46,7 @@ class Case:
 def evaluate(
     pretrained: Path,
     *,
-    data: Path,
+    data: Sequence[Path],
     split: str = "val",
     limit: int | None = None,
     seed: int = 0,
@@ -71,7 +71,7 @@ def evaluate(
         UserError: weights or corpus cannot be read.
     """
     started = time.monotonic()
-    corpus = Corpus.open(data)
+    corpus = Corpus.only(data)
     model = SmartMask.from_pretrained(pretrained)
     cases = choose_cases(corpus, split, limit, seed)
     silhouettes = Silhouettes(corpus)
@@ -110,7 +110,7 @@ def evaluate(
         "empty": empty / max(len(cases) * len(FORMS), 1),
         "seconds_per_mask": spent_s / max(masks, 1),
         "seconds": time.monotonic() - started,
-        "command": f"smartscene evaluate masker --data {data} --split {split}"
+        "command": f"smartscene evaluate masker --data {corpus.path} --split {split}"
         + (f" --limit {limit}" if limit is not None else ""),
         "baselines": baselines,
     }

@@ -142,16 +142,16 @@ class LayoutEncoder(nn.Module):
         table = nn.functional.pad(torch.cat([self.empty[None], vectors[1:]]).sigmoid(), (1, 0))
         return table[index].permute(0, 3, 1, 2)
 
-    def forward(self, index: Tensor, labels: Tensor, guide: Tensor) -> Tensor:
+    def forward(self, painted: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
         """Features of the guided layout, (B, out_channels, h, w).
 
         Args:
-            index, labels: As in `paint`.
+            painted: S, as `paint` gives it.
             guide: (B, 1, H, W) in [0, 1].
+            frame: The guide's.
         """
         target = nn.functional.pad(self.guide_vector.sigmoid(), (1, 0), value=1.0)
-        blended = blend_guidance(self.paint(index, labels), guide, target, self.config.alpha)
+        blended = blend_guidance(painted, guide, target, self.config.alpha)
         with torch.no_grad():
             shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
-            frame = GuideFrame.of(blended[:, :1] / self.config.alpha).features(self.latent_size)
-        return torch.cat([self.convolutions(blended), shape, frame], dim=1)
+        return torch.cat([self.convolutions(blended), shape, frame.features(self.latent_size)], dim=1)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from masker.codec import MaskCodec
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
 from masker.diffusion import Branch, combine, guidance_branches, make_solver
-from masker.model import Conditions, Kept, MaskModel
+from masker.model import Conditions, Kept, MaskModel, Prepared
 
 
 def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
@@ -50,7 +49,7 @@ def sample_latents(
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
-) -> Tensor:
+) -> tuple[Tensor, Prepared]:
     """Denoises latents of B views, all guidance branches of a step in one call of the network.
 
     Args:
@@ -62,7 +61,7 @@ def sample_latents(
         sampling: Number of solver steps.
 
     Returns:
-        z_0, (B, C, h, w).
+        z_0, (B, C, h, w), and the prepared conditions of the fullest branch.
     """
     branches = guidance_branches(weights)
     repeated = repeat_conditions(conditions, len(branches))
@@ -75,19 +74,18 @@ def sample_latents(
         timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
         output = model.predict(stacked, timesteps, prepared)
         latents = solver.step(combine(output, branches), step, latents, return_dict=False)[0]
-    return latents
+    return latents, prepared.last(len(noise))
 
 
 @torch.no_grad()
 def sample_masks(
     model: MaskModel,
-    codec: MaskCodec,
     conditions: Conditions,
     noise: Tensor,
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
 ) -> Tensor:
-    """`sample_latents`, decoded: soft masks (B, R, R) in [0, 1]."""
-    latents = sample_latents(model, conditions, noise, weights, diffusion, sampling)
-    return codec.decode(latents).sigmoid()[:, 0]
+    """`sample_latents`, decoded and refined: soft masks (B, F, F) in [0, 1]."""
+    latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
+    return model.read(latents, prepared)[1].sigmoid()[:, 0]

@@ -24,6 +24,7 @@ class Guidance:
 
     kind: GuidanceKind
     map: np.ndarray
+    tightness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.map.dtype != np.float32 or self.map.ndim != 2:

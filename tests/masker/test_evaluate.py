@@ -58,7 +58,7 @@ def test_true_guides(corpus: Corpus) -> None:
 def test_a_perfect_model_scores_one(
     corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = DenoiserTask(masker_config(codec_folder), corpus, texts=texts)
+    task = DenoiserTask(masker_config(codec_folder), [corpus], texts=texts)
     task.export(task.model, tmp_path / "masker")
     monkeypatch.setattr(TextBook, "load", lambda config: texts)
     cases = iter([case for case in choose_cases(corpus, "val", 3, seed=0) for _ in range(4)])
@@ -67,7 +67,7 @@ def test_a_perfect_model_scores_one(
         return [MaskCandidate(next(cases).truth, 1.0, {"candidate": 0.0})] * count
 
     monkeypatch.setattr(SmartMask, "predict", truth)
-    result = evaluate(tmp_path / "masker", data=corpus.path, split="val", limit=3, progress=False)
+    result = evaluate(tmp_path / "masker", data=[corpus.path], split="val", limit=3, progress=False)
     assert result["iou"] == {"none": 1.0, "box": 1.0, "blob": 1.0, "scribble": 1.0}
     assert result["n"] == 3
     assert result["empty"] == 0
