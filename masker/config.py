@@ -102,8 +102,9 @@ class PlacementConfig(Config):
     """The placement prior: where an object goes and how large it is, see `masker.placement`."""
 
     resolution: int = Field(64, description="Cells along one side of the canvas view; places are drawn on them.")
-    painted_channels: int = Field(24, description="Channels of the painted layout.")
-    widths: tuple[int, ...] = Field((48, 96, 128), description="Widths at 1/2, 1/4 and 1/8 of the resolution.")
+    painted_channels: int = Field(16, description="Channels of the painted layout.")
+    fold: int = Field(4, ge=1, description="Cells folded into channels, per axis, before the first convolution.")
+    widths: tuple[int, ...] = Field((64, 128), description="Widths, from the folded resolution downwards.")
     text_width: int = Field(256, description="Width of the texts' summary that modulates every block.")
     size_bins: int = Field(32, ge=2, description="Bins of log height and of log width.")
     smallest: float = Field(2**-7, gt=0, description="Side of the first size bin's centre over the view's side.")

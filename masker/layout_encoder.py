@@ -45,11 +45,13 @@ class GuideFrame:
 
     Attributes:
         center, half: (B, 2), x and y; the view runs from -1 to 1. For a box, half is half its side.
+        fill: (B,), sum of the guide over the frame's area: 1 for a box, about 0.5 for a blob.
         present: bool (B,), False = there is no guide, and no frame.
     """
 
     center: Tensor
     half: Tensor
+    fill: Tensor
     present: Tensor
 
     @classmethod
@@ -63,7 +65,9 @@ class GuideFrame:
             mean = profile @ positions
             centers.append(mean)
             halves.append((profile @ positions**2 - mean**2).clamp_min(1e-4).sqrt() * 3**0.5)
-        return cls(torch.stack(centers, 1), torch.stack(halves, 1), guide.amax(dim=(1, 2, 3)) > 1e-3)
+        half = torch.stack(halves, 1)
+        fill = guide.mean(dim=(1, 2, 3)) / half.prod(1)
+        return cls(torch.stack(centers, 1), half, fill, guide.amax(dim=(1, 2, 3)) > 1e-3)
 
     def cells(self, count: int) -> tuple[Tensor, Tensor]:
         """u (B, count) along x and v (B, count) along y of a view's cell centres; -1 to 1 inside a box."""

@@ -58,10 +58,10 @@ class PlacementPrior(nn.Module):
         self.paint = nn.Linear(text_width, config.painted_channels)
         self.empty = nn.Parameter(torch.zeros(config.painted_channels))
         self.read = nn.Sequential(nn.LayerNorm(2 * text_width), nn.Linear(2 * text_width, width), nn.SiLU())
-        # The layout is folded 2x2 into channels; cells also say how like T_obj their label is.
-        entering = 4 * (config.painted_channels + 1 + PLANES)
+        # Cells also say how like T_obj their label is.
+        entering = config.fold**2 * (config.painted_channels + 1) + PLANES
         self.net = ModulatedUNet(entering, config.widths[0], config.widths, 2, width)
-        self.where = nn.Conv2d(config.widths[0], 4, 1)
+        self.where = nn.Conv2d(config.widths[0], config.fold**2, 1)
         hidden = 256
         self.height = nn.Sequential(nn.Linear(config.widths[0] + width + 2, hidden), nn.SiLU(), nn.Linear(hidden, bins))
         self.height_code = nn.Embedding(bins, 32)
@@ -70,16 +70,17 @@ class PlacementPrior(nn.Module):
         )
 
     def maps(self, inputs: PlacementInputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of the base's cell (B, R * R), features (B, C, R / 2, R / 2), texts (B, W)."""
+        """Log-probabilities of the base's cell (B, R * R), features (B, C, R / fold, R / fold), texts (B, W)."""
         vectors = self.paint(inputs.labels * inputs.labels.shape[1] ** 0.5)
         table = torch.cat([self.empty[None], vectors[1:]])
         painted = table[inputs.index].permute(0, 3, 1, 2)
         likeness = F.normalize(inputs.object, dim=1) @ F.normalize(inputs.labels, dim=1).T
         alike = torch.gather(likeness, 1, inputs.index.flatten(1)).view_as(inputs.index)[:, None]
-        seen = torch.cat([painted, alike, inputs.geometry], dim=1)
+        folded = F.pixel_unshuffle(torch.cat([painted, alike], dim=1), self.config.fold)
+        frame = F.adaptive_avg_pool2d(inputs.geometry, folded.shape[-1])
         texts = self.read(torch.cat([inputs.object, inputs.context], dim=1))
-        features = self.net(F.pixel_unshuffle(seen, 2), texts)
-        logits = F.pixel_shuffle(self.where(features), 2)[:, 0]
+        features = self.net(torch.cat([folded, frame], dim=1), texts)
+        logits = F.pixel_shuffle(self.where(features), self.config.fold)[:, 0]
         logits = torch.where(inputs.geometry[:, 0] > 0, logits, OUTSIDE)
         return logits.flatten(1).log_softmax(1), features, texts
 

@@ -34,8 +34,9 @@ class ShapePrior(nn.Module):
         super().__init__()
         self.config = config
         # Besides the words: the frame's proportions, which tell a pose or a side of the object from another; where on
-        # the canvas it is, which tells how far and from how high it is seen; what lies around it.
-        facts = text_width + 2 + 3 * config.place + painted_channels * config.layout_cells**2
+        # the canvas it is, which tells how far and from how high it is seen; how full the guide is, which tells a box,
+        # whose edges can be trusted, from a blob; what lies around it.
+        facts = text_width + 2 + 4 * config.place + painted_channels * config.layout_cells**2
         layers: list[nn.Module] = []
         for number in range(config.layers):
             layers += [nn.Linear(config.hidden if number else facts, config.hidden), nn.SiLU()]
@@ -54,7 +55,7 @@ class ShapePrior(nn.Module):
         side = self.config.side
         facts = [text, frame.half.log()]
         if self.config.place:
-            facts.append(place_on_canvas(frame, geometry))
+            facts += [place_on_canvas(frame, geometry), frame.fill[:, None]]
         if self.config.layout_cells:
             facts.append(F.adaptive_avg_pool2d(painted, self.config.layout_cells).flatten(1))
         maps = self.draw(torch.cat(facts, dim=1)).view(-1, 1, side, side)

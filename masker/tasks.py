@@ -251,9 +251,8 @@ def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
-    entropy = nn.functional.binary_cross_entropy_with_logits(silhouette, masks, reduction="none")
-    return (entropy.mean((1, 2, 3)) * guided).mean()
+    """`mask_loss` of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
+    return (mask_loss(silhouette, masks) * guided).mean()
 
 
 def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:

@@ -22,7 +22,7 @@ from scene.guidance import Guidance
 
 from .conftest import TEXT
 
-CONFIG = PlacementConfig(resolution=32, painted_channels=4, widths=(16, 32), text_width=16, size_bins=16)
+CONFIG = PlacementConfig(resolution=32, painted_channels=4, fold=2, widths=(16, 32), text_width=16, size_bins=16)
 
 
 def _inputs(batch: int = 1) -> PlacementInputs:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from masker.config import STAGES, CodecConfig, MaskerConfig
+from masker.config import STAGES, CodecConfig
 from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
 from masker.texts import TextBook
 from masker.weights import load_codec, load_masker
