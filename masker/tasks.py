@@ -15,7 +15,8 @@ from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
-from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel
+from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled
+from masker.refiner import tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
@@ -23,6 +24,7 @@ from runtime.seeding import seeded, torch_generator
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
+TILE_PARTS = 16  # tiles of the refiner's second level start at sixteenths of a view
 STANDARDISE_SAMPLES = 1024  # masks over which the codec's latent mean and deviation are measured
 
 
@@ -72,13 +74,14 @@ class CodecTask:
 
 @dataclass(frozen=True)
 class DenoiserBatch:
-    """Everything one step needs; B samples."""
+    """Everything one step needs; B samples. `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`."""
 
     masks: Tensor
     conditions: Conditions
     kept: Kept
     noise: Tensor
     timesteps: Tensor
+    tiles: tuple[int, int]
 
 
 class DenoiserTask:
@@ -121,6 +124,7 @@ class DenoiserTask:
             self._kept(samples),
             sample_noise(seed, "denoiser", samples, shape),
             self._timesteps(samples),
+            self._tile(samples[0]),
         )
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
@@ -143,6 +147,12 @@ class DenoiserTask:
         keep = torch.from_numpy((draws[:, :3] >= shares) & kept)
         return Kept(keep[:, 0], keep[:, 1], keep[:, 2])
 
+    def _tile(self, sample: int) -> tuple[int, int]:
+        x, y = np.random.default_rng(derive_seed(self.config.fit.seed, "mask tile", sample)).integers(
+            0, TILE_PARTS // 2 + 1, 2
+        )
+        return int(x), int(y)
+
     def _timesteps(self, samples: Sequence[int]) -> Tensor:
         # A golden-ratio sequence spreads the steps of any run of samples evenly: less gradient noise
         # than independent draws, and still a function of the sample number alone.
@@ -154,7 +164,7 @@ class DenoiserTask:
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
-        masks = coarse_masks(batch.masks, self.codec.resolution)
+        masks = pooled(batch.masks, self.codec.resolution)
         with torch.no_grad():
             clean = self.codec.encode(masks)
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
@@ -186,15 +196,33 @@ class DenoiserTask:
         coarse, fine = self.whole.read(estimate, kept)
         trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
         masks = batch.masks[half]
-        losses = {
-            "mask_loss": (
-                config.diffusion.mask_loss_weight,
-                (mask_loss(coarse, coarse_masks(masks, self.codec.resolution)) * trust).mean(),
-            )
-        }
+
+        def loss(logits: Tensor, truth: Tensor) -> Tensor:
+            return (mask_loss(logits, pooled(truth, logits.shape[-1])) * trust[: len(logits)]).mean()
+
+        losses = {"mask_loss": (config.diffusion.mask_loss_weight, loss(coarse, masks))}
         if config.refiner is not None:
-            losses["refined_loss"] = (config.refiner.loss_weight, (mask_loss(fine, masks) * trust).mean())
+            losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
+        if config.refiner is not None and config.refiner.levels > 1:
+            few = slice(0, (len(fine) + 1) // 2)  # a tile costs as much as a view
+            truth = tile_of(masks[few], *batch.tiles, TILE_PARTS)
+            tile = self._tile_logits(fine[few].detach(), kept, batch.tiles)
+            losses["tile_loss"] = (config.refiner.loss_weight / 2, loss(tile, truth))
         return losses
+
+    def _tile_logits(self, fine: Tensor, kept: Prepared, tile: tuple[int, int]) -> Tensor:
+        """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
+        assert self.whole.refiner is not None
+        count = len(fine)
+        return cast(
+            Tensor,
+            self.whole.refiner(
+                tile_of(fine, *tile, TILE_PARTS),
+                tile_of(kept.guide[:count], *tile, TILE_PARTS),
+                zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS),
+                kept.summary[:count].detach(),
+            ),
+        )
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
@@ -226,7 +254,7 @@ class SilhouetteTask(DenoiserTask):
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
         silhouette, guided = model(batch.conditions, batch.kept)
-        return silhouette_loss(silhouette, guided, coarse_masks(batch.masks, self.codec.resolution)), {}
+        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
@@ -235,11 +263,6 @@ class SilhouetteTask(DenoiserTask):
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder; its denoiser is untrained still."""
         super().export(self.whole, out)
-
-
-def coarse_masks(masks: Tensor, resolution: int) -> Tensor:
-    """Coverage (B, 1, F, F) averaged over the cells of a coarser view, (B, 1, R, R)."""
-    return nn.functional.avg_pool2d(masks, masks.shape[-1] // resolution)
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
