@@ -86,14 +86,16 @@ def denoiser_sheet(
     sampling = config.sampling
     scale = [sampling.free_temperature if example.form == "none" else sampling.temperature for example in examples]
     noise = noise * torch.tensor(scale).view(-1, 1, 1, 1)
-    soft = sample_masks(
+    seen = sample_masks(
         model,
         task_conditions(examples),
         noise,
         sampling.weights,
         config.diffusion,
         sampling,
-    ).numpy()
+        [True] * len(examples),
+    )
+    soft = np.stack([mask.numpy() for mask in seen])
     rows = []
     for start in range(0, len(examples), len(FORMS)):
         group = examples[start : start + len(FORMS)]

@@ -192,7 +192,7 @@ class DenoiserTask:
         if not config.diffusion.mask_loss_weight and config.refiner is None:
             return {}
         estimate = self.process.estimate_clean(noisy[half], output[half], batch.timesteps[half])
-        kept = Prepared(**{name: values[half] for name, values in vars(prepared).items()})
+        kept = prepared.rows(half)
         coarse, fine = self.whole.read(estimate, kept)
         trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
         masks = batch.masks[half]
