@@ -101,7 +101,7 @@ def insert(
         "pick": insertion.chosen + 1,
         "step": step.to_json() if step else None,
     }
-    click.echo(json.dumps(summary) if as_json else _told(summary, insertion))
+    click.echo(json.dumps(summary) if as_json else _told(summary, insertion, count))
 
 
 def _checked(
@@ -152,12 +152,14 @@ def _save(path: Path, insertion: Insertion) -> None:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another --sheet") from None
 
 
-def _told(summary: dict[str, Any], insertion: Insertion) -> str:
+def _told(summary: dict[str, Any], insertion: Insertion, wanted: int) -> str:
     lines = [
         f"{'*' if number == summary['pick'] else ' '} {number}  score {candidate.score:.2f}"
         + (f"  {candidate.details['visible_frac']:.0%} visible" if "visible_frac" in candidate.details else "")
         for number, candidate in enumerate(insertion.candidates, start=1)
     ]
+    if len(lines) < wanted:
+        lines.append(f"{wanted - len(lines)} of {wanted} masks stayed empty")
     lines.append(f"candidates: {summary['sheet']}")
     if summary["step"] is None:
         lines.append("nothing was placed; the same command with --pick NUMBER in place of --dry-run places one")

@@ -158,7 +158,8 @@ def _title(request: Request, wish: Wish) -> str:
     guide = request.guidance
     parts = [f"{wish.proposal.description}  ({wish.proposal.label})"]
     parts.append(f"{guide.kind}, tightness {guide.tightness:g}" if guide else "no guide")
-    parts += [f"behind {layer.id} {layer.description}" for layer in wish.behind]
+    if wish.behind:
+        parts.append("behind " + ", ".join(f"{layer.id} {layer.description}" for layer in wish.behind))
     return "   ·   ".join([*parts, f"step {request.seed.step}, seed {request.seed.run}"])
 
 

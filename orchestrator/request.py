@@ -13,7 +13,7 @@ from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
 
 MAX_OBJECT_CHARACTERS = 200
-NEAR_WORDS = 3
+NEAR_WORDS, NEAR_RATIO = 3, 0.8
 By = Literal["planner", "person"]
 
 
@@ -73,7 +73,7 @@ def _near(words: str, vocabulary: Vocabulary) -> list[str]:
     lowered = words.lower()
     found: list[str] = []
     for text in (lowered, *(word for word in lowered.split() if len(word) > 2)):
-        for close in difflib.get_close_matches(text, [*names, *parts], n=NEAR_WORDS, cutoff=0.7):
+        for close in difflib.get_close_matches(text, [*names, *parts], n=NEAR_WORDS, cutoff=NEAR_RATIO):
             label = names.get(close) or parts[close]
             if label not in found:
                 found.append(label)
