@@ -30,7 +30,8 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _tile(values: np.ndarray) -> np.ndarray:
-    """uint8 (R, R, 3) enlarged, with a thin grey border."""
+    """uint8 (R, R, 3) brought to `TILE_PX`, with a thin grey border."""
+    values = values[:: max(len(values) // TILE_PX, 1), :: max(len(values) // TILE_PX, 1)]
     zoom = max(TILE_PX // len(values), 1)
     large = values.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return np.pad(large, ((1, 1), (1, 1), (0, 0)), constant_values=128)
