@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from masker.contact import EDGE, contact_label, height_on, lower_contact, overlaps, upper_contact
 from masker.examples import MIN_AREA_PX
-from runtime.files import write_bytes
+from runtime.files import sha256_of, write_bytes
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.geometry import Box
@@ -89,7 +89,6 @@ class SupportStatistics:
                 f"{SCHEMA_VERSION}; make them again from the corpora"
             )
         self.facts = facts
-        self.corpora: Mapping[str, int] = facts["corpora"]
         self.kinds: Mapping[str, str] = {
             label: kind for kind, labels in facts["kinds"].items() for label in labels
         }
@@ -115,11 +114,9 @@ class SupportStatistics:
             progress: Draw a bar on stderr.
         """
         counts = _Counts({label: corpus.vocabulary.kind(label) for corpus in reversed(corpora) for label in corpus.labels})
-        seen: dict[str, int] = {}
         for corpus in corpora:
             records = corpus.records("train")
             picked = records if scenes is None else records[:: max(1, -(-len(records) // scenes))]
-            seen[corpus.name] = len(picked)
             for record in tqdm(picked, unit="scene", desc=f"support, {corpus.name}", disable=not progress):
                 index = np.full(corpus.size.shape, -1, dtype=np.int16)
                 labels: list[str] = []
@@ -131,7 +128,7 @@ class SupportStatistics:
                         counts.add(layer.label, mask, SemanticLayout(tuple(labels), index))
                     index[mask] = position
                     labels.append(layer.label)
-        return cls({"schema_version": SCHEMA_VERSION, "corpora": seen, **counts.facts()})
+        return cls({"schema_version": SCHEMA_VERSION, "corpora": _signature(corpora, scenes), **counts.facts()})
 
     @classmethod
     def load(cls, path: Path) -> SupportStatistics:
@@ -144,6 +141,10 @@ class SupportStatistics:
             return cls(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"cannot read the support statistics {path} ({error}); make them again") from None
+
+    def are_of(self, corpora: Sequence[Corpus], scenes: int | None = None) -> bool:
+        """Whether they were learned from exactly these corpora (and as many scenes)."""
+        return bool(self.facts["corpora"] == _signature(corpora, scenes))
 
     def save(self, path: Path) -> None:
         """Writes compact JSON."""
@@ -443,6 +444,13 @@ class _Counts:
                 if bins[0].sum() >= MIN_PAIRS or label == ANY:
                     limits[label][other] = [_rounded(_limit(row)) for row in bins]
         return limits
+
+
+def _signature(corpora: Sequence[Corpus], scenes: int | None) -> dict[str, Any]:
+    """Which corpora, by the contents of their scene files."""
+    return {
+        corpus.name: {"scenes": scenes, "sha256": sha256_of(corpus.path / "scenes.jsonl")[:16]} for corpus in corpora
+    }
 
 
 def _ends(mask: np.ndarray) -> tuple[float, float, float]:
