@@ -29,14 +29,13 @@ from masker.windows import Window, canvas_window, sample_cells, window_round
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.errors import ModelError, UserError
-from scene.geometry import Box
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
 from scene.layout import layout_picture
 from scene.seeds import StepSeed
 
 SEED = 11
-TILE, CAPTION, GAP = 132, 15, 4
+TILE, CAPTION, GAP = 150, 15, 4
 MASK_COLOUR, GUIDE_COLOUR = (225, 20, 90), (0, 0, 0)
 LABELS, BLOCKS = 24, 2
 SIZES_EACH = 4
@@ -44,10 +43,15 @@ MAX_BYTES = 400_000
 PALETTE = 128
 
 
-def tile(scene: LayeredScene, mask: np.ndarray | None, guide: np.ndarray | None, window: Window, side: int) -> np.ndarray:
+def tile(
+    scene: LayeredScene, mask: np.ndarray | None, guide: np.ndarray | None, window: Window, side: int
+) -> np.ndarray:
     """A view of the layout with the mask painted over it and the guide outlined, uint8 (side, side, 3)."""
     picture = np.stack(
-        [sample_cells(channel, window, side, outside=255) for channel in np.moveaxis(layout_picture(scene.layout), 2, 0)],
+        [
+            sample_cells(channel, window, side, outside=255)
+            for channel in np.moveaxis(layout_picture(scene.layout), 2, 0)
+        ],
         axis=2,
     )
     picture = (0.55 * picture + 0.45 * 255).astype(np.uint8)  # pale, so that the mask stands out
@@ -73,7 +77,9 @@ def outline_of(guidance: Guidance) -> np.ndarray:
     return guidance.map >= (GUIDE_BOX_LEVEL if guidance.kind == "blob" else 0.5)
 
 
-def predict(model: SmartMask, scene: LayeredScene, case: Case, guidance: Guidance | None, count: int) -> np.ndarray | None:
+def predict(
+    model: SmartMask, scene: LayeredScene, case: Case, guidance: Guidance | None, count: int
+) -> np.ndarray | None:
     """The best-ranked mask; None where all stayed empty."""
     try:
         found = model.predict(
@@ -87,9 +93,7 @@ def predict(model: SmartMask, scene: LayeredScene, case: Case, guidance: Guidanc
 def with_caption(text: str, tiles: Sequence[np.ndarray]) -> np.ndarray:
     """Tiles side by side below a line of text."""
     height = max(len(each) for each in tiles)
-    padded = [
-        np.pad(each, ((0, height - len(each)), (0, GAP), (0, 0)), constant_values=255) for each in tiles
-    ]
+    padded = [np.pad(each, ((0, height - len(each)), (0, GAP), (0, 0)), constant_values=255) for each in tiles]
     row = np.concatenate(padded, axis=1)
     head = Image.new("RGB", (row.shape[1], CAPTION), "white")
     ImageDraw.Draw(head).text((2, 1), text, fill="black")
@@ -158,9 +162,7 @@ def sofa_sheet(model: SmartMask, corpora: Sequence[Corpus], label: str, path: Pa
     else:
         raise UserError(f"no {label!r} in split val of these corpora; name another with --free-label")
     scene = case.scene(corpus)
-    found = model.predict(
-        scene, label, label, scene.prompt, guidance=None, count=8, seed=StepSeed(SEED, 0)
-    )
+    found = model.predict(scene, label, label, scene.prompt, guidance=None, count=8, seed=StepSeed(SEED, 0))
     tiles = [with_caption(f"rank {i + 1}", [whole(scene, c.mask, 2 * TILE)]) for i, c in enumerate(found)]
     save([tiles[start::4] for start in range(4)], path)
 

@@ -92,9 +92,9 @@ def fill_box(box: Box, size: Size) -> np.ndarray:
 
 
 def eroded_scribble(scribble: np.ndarray, radius_frac: float) -> np.ndarray:
-    """`eroded_scribble`: what was dilated by `radius_frac` * sqrt(its area) to give the scribble, as far as one can tell.
+    """`eroded_scribble`: the area which, dilated by `radius_frac` * sqrt(its size), gives the scribble.
 
-    The area is unknown. The eroded area falls as the assumed one grows, so exactly one A gives an eroded area of A:
+    Its size is unknown. The eroded size falls as the assumed one grows, so exactly one A gives an eroded size of A:
     it is found by bisection.
 
     Args:

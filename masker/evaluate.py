@@ -151,7 +151,9 @@ class _Session:
         for model in (self.model, self.oneshot):
             if model is not None:
                 for form in FORMS:
-                    self._predict(model, case.scene(group.corpus), case, true_guide(case, form, group.corpus.size, 0), 1)
+                    self._predict(
+                        model, case.scene(group.corpus), case, true_guide(case, form, group.corpus.size, 0), 1
+                    )
 
     def measure(self, corpus: Corpus, case: Case, number: int, scores: GroupScores) -> None:
         """Everything of one object, which is number `number` of its group."""
@@ -165,7 +167,7 @@ class _Session:
             ranked, first = self._predict(self.model, scene, case, guidance, count)
             scores.seconds["free" if form == "none" else "guided"].append((time.monotonic() - begun, count))
             scores.empty += [False] * len(ranked) + [True] * (count - len(ranked))
-            # With several draws, the first one (not the best ranked) enters the mean, so that every object counts alike.
+            # Of several draws the first one (not the best ranked) enters the mean, so that all objects count alike.
             scores.iou["model"][form].append(iou(first, case.truth) if first is not None else 0.0)
             if self.oneshot is not None:
                 _, single = self._predict(self.oneshot, scene, case, guidance, 1)

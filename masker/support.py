@@ -89,9 +89,7 @@ class SupportStatistics:
                 f"{SCHEMA_VERSION}; make them again from the corpora"
             )
         self.facts = facts
-        self.kinds: Mapping[str, str] = {
-            label: kind for kind, labels in facts["kinds"].items() for label in labels
-        }
+        self.kinds: Mapping[str, str] = {label: kind for kind, labels in facts["kinds"].items() for label in labels}
         self._supports: Mapping[str, Mapping[str, float]] = facts["supports"]
         self._kind_supports: Mapping[str, Mapping[str, float]] = facts["kind_supports"]
         self._hangers: Mapping[str, list[str]] = facts["hangers"]
@@ -113,7 +111,9 @@ class SupportStatistics:
             scenes: At most so many of each corpus, spread evenly; None = all.
             progress: Draw a bar on stderr.
         """
-        counts = _Counts({label: corpus.vocabulary.kind(label) for corpus in reversed(corpora) for label in corpus.labels})
+        counts = _Counts(
+            {label: corpus.vocabulary.kind(label) for corpus in reversed(corpora) for label in corpus.labels}
+        )
         for corpus in corpora:
             records = corpus.records("train")
             picked = records if scenes is None else records[:: max(1, -(-len(records) // scenes))]
@@ -427,7 +427,7 @@ class _Counts:
         if not pooled:
             return {ANY: [0.0, 0.0, 0.0, 0.0, 1.0, 1.0]}
         slopes = {key: _fit(values, (0.0, 0.0)) for key, values in pooled.items()}
-        habits = {key: fit for key, fit in slopes.items()}
+        habits = dict(slopes)
         for label, values in self.sizes.items():
             kind = slopes[f"<{self.kinds[label]}>"]
             habits[label] = _fit(values, (kind[1], kind[3]), (kind[4], kind[5]))

@@ -45,7 +45,9 @@ def text_table(result: Mapping[str, Any]) -> str:
         _row("  came out empty", groups, lambda g: _share(g["empty"])),
     ]
     lines = [f"split {result['split']}, at most {result['limit']} objects a group, seed {result['seed']}"]
-    lines += [(title.ljust(WIDTH) + "".join(value.rjust(COLUMN) for value in values)).rstrip() for title, values in rows]
+    lines += [
+        (title.ljust(WIDTH) + "".join(value.rjust(COLUMN) for value in values)).rstrip() for title, values in rows
+    ]
     return "\n".join(lines)
 
 
