@@ -161,8 +161,8 @@ def mean_pairwise_iou(masks: Sequence[np.ndarray]) -> float | None:
 
 def _recognition(judged: Sequence[FreeScores]) -> dict[str, Any]:
     shares = _shares(judged, "recognised")
-    real = shares["real"]
-    ratios = {f"{key}_over_real": shares[key] / real if real else None for key in ("all", "best_ranked")}
+    real = shares["real"] or 0.0
+    ratios = {f"{key}_over_real": (shares[key] or 0.0) / real if real else None for key in ("all", "best_ranked")}
     return {"n": len(judged), **shares, **ratios}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from masker.contact import EDGE, contact_label, height_on, lower_contact, overlaps, upper_contact
+from masker.contact import EDGE, NOTHING, contact_label, height_on, lower_contact, overlaps, upper_contact
 from masker.examples import MIN_AREA_PX
 from runtime.files import sha256_of, write_bytes
 from scene.corpus.store import Corpus
@@ -29,14 +29,15 @@ SCHEMA_VERSION = 1
 ANY = "<any>"  # all labels or kinds together
 SURFACE = "surface"
 
-RARE_PROBABILITY = 0.015  # a support rarer than this among things of the label is wrong
+RARE_PROBABILITY = 0.03  # what carries things of the label more rarely than this, where it is there, is wrong
+RARE_EDGE = 0.015  # the same for things cut off at the bottom
 RARE_KIND_PROBABILITY = 0.05  # the same for the kinds of movable things that carry it
 GROUND_SHARE, NEW_SURFACE_SHARE = 0.03, 0.3  # see `_usual`, `_usual_here`
 FEW_CHANCES = 20  # a label met less often beside a surface says nothing about that surface
 CARRIED_SHARE = 0.2  # of a label that must rest on movable things for it to rest on any carrier
 CARRIER_COUNT, CARRIER_SHARE = 10, 0.02  # what carried so many things, and such a share of those placed beside it
 PRIOR_OBJECTS = 2.0  # the kind's habits count like so many objects of the label
-HANGING_SHARE, HANGING_LIFT, STANDING_SHARE = 0.8, 4.0, 0.3  # see `_hangers`
+HANGING_SHARE, HANGING_LIFT, HANGING_LEAST, STANDING_SHARE = 0.8, 4.0, 0.05, 0.3  # see `_hangers`
 ON_QUANTILE, ON_MARGIN = 0.95, 0.1  # how far down its supporter's side a base may lie
 OVERLAP_QUANTILE, OVERLAP_MARGIN = 0.997, 0.1
 OVERLAP_BINS = 20
@@ -90,8 +91,9 @@ class SupportStatistics:
             )
         self.facts = facts
         self.kinds: Mapping[str, str] = {label: kind for kind, labels in facts["kinds"].items() for label in labels}
-        self._supports: Mapping[str, Mapping[str, float]] = facts["supports"]
-        self._kind_supports: Mapping[str, Mapping[str, float]] = facts["kind_supports"]
+        # supporter -> (things that rest on it, things placed while it was there)
+        self._supports: Mapping[str, Mapping[str, list[int]]] = facts["supports"]
+        self._kind_supports: Mapping[str, Mapping[str, list[int]]] = facts["kind_supports"]
         self._hangers: Mapping[str, list[str]] = facts["hangers"]
         self._is_ground: Mapping[str, bool] = facts["surfaces"]
         self._carriers = frozenset(facts["carriers"])
@@ -194,16 +196,19 @@ class SupportStatistics:
         return "on", lower_contact(mask, layout)
 
     def probability(self, label: str, supporter: str) -> float:
-        """Smoothed share of things of `label` that rest on `supporter`."""
-        own = self._supports.get(label, {})
-        total = sum(own.values())
+        """How often things of `label` rest on `supporter` where there is one, smoothed by the habits of the kind."""
         kind = self._kind_supports[self._kind_key(label)]
-        habit = kind.get(supporter, 0.0) / max(sum(kind.values()), 1.0)
-        return (own.get(supporter, 0.0) + PRIOR_OBJECTS * habit) / (total + PRIOR_OBJECTS)
+        kind_count, kind_chances = kind.get(supporter, (0, 0))
+        own = self._supports.get(label, {})
+        # Where nothing was kept of the pair, they met as often as the kind and the supporter do, on average.
+        met = kind_chances * sum(count for count, _ in own.values()) / max(sum(count for count, _ in kind.values()), 1)
+        unknown = (0, max(met, FEW_CHANCES) if supporter in self._met.get(label, ()) else met)
+        count, chances = own.get(supporter, unknown)
+        return (count + PRIOR_OBJECTS * kind_count / max(kind_chances, 1)) / (chances + PRIOR_OBJECTS)
 
     def _usual(self, label: str, supporter: str) -> bool:
         """Whether things of a label rest on a supporter in training, or would by what else they rest on there."""
-        if self.probability(label, supporter) >= RARE_PROBABILITY:
+        if self.probability(label, supporter) >= (RARE_EDGE if supporter == EDGE else RARE_PROBABILITY):
             return True
         own = self._habits(label)
         if self._movable(supporter):
@@ -228,8 +233,8 @@ class SupportStatistics:
     def _habits(self, label: str) -> dict[str, float]:
         """Shares of a label's supporters, without smoothing; its kind's where it is unknown."""
         own = self._supports.get(label) or self._kind_supports[self._kind_key(label)]
-        total = max(sum(own.values()), 1.0)
-        return {supporter: count / total for supporter, count in own.items()}
+        total = max(sum(count for count, _ in own.values()), 1)
+        return {supporter: count / total for supporter, (count, _) in own.items()}
 
     def _movable(self, label: str) -> bool:
         return self.kinds.get(label, SURFACE) != SURFACE
@@ -341,23 +346,44 @@ class _Counts:
         by_kind: dict[str, list[str]] = defaultdict(list)
         for label, kind in sorted(self.kinds.items()):
             by_kind[kind].append(label)
-        kind_supports: dict[str, Counter[str]] = defaultdict(Counter)
-        for label, counts in self.lower.items():
-            kind_supports[self.kinds[label]] += counts
-            kind_supports[ANY] += counts
         grounds = self._grounds()
         return {
             "kinds": by_kind,
             "surfaces": {label: label in grounds for label in sorted(self.ends)},
             "carriers": self._carriers(),
             "met_surfaces": self._met_surfaces(),
-            "supports": {label: _trimmed(counts) for label, counts in self.lower.items()},
-            "kind_supports": {kind: _trimmed(counts, 0.002) for kind, counts in kind_supports.items()},
+            "supports": {label: self._supporters([label], 0.005) for label in self.lower},
+            "kind_supports": self._kind_supporters(),
             "hangers": self._hangers(grounds),
             "depth_on": self._depths(),
             "sizes": self._size_habits(),
             "overlap_limits": self._overlap_limits(),
         }
+
+    def _supporters(self, labels: Sequence[str], least: float) -> dict[str, list[int]]:
+        """Supporter -> [things of `labels` that rest on it, things of `labels` placed while it was there].
+
+        Those that carry a share below `least` are kept in sum under `ANY`.
+        """
+        counts: Counter[str] = Counter()
+        for label in labels:
+            counts += self.lower[label]
+        total, table, rest = sum(counts.values()), {}, 0
+        for supporter, count in counts.items():
+            if count < least * total:
+                rest += count
+            elif supporter in (EDGE, NOTHING):
+                table[supporter] = [count, total]
+            else:
+                table[supporter] = [count, sum(self.chances[supporter][label] for label in labels)]
+        return {**table, ANY: [rest, total]} if rest else table
+
+    def _kind_supporters(self) -> dict[str, dict[str, list[int]]]:
+        """The same by kind, and for all things together."""
+        groups: dict[str, list[str]] = {ANY: list(self.lower)}
+        for label in self.lower:
+            groups.setdefault(self.kinds[label], []).append(label)
+        return {kind: self._supporters(labels, 0.001) for kind, labels in groups.items()}
 
     def _grounds(self) -> frozenset[str]:
         """Surfaces that things stand on."""
@@ -393,19 +419,23 @@ class _Counts:
         everything: Counter[str] = Counter()
         for counts in self.upper.values():
             everything += counts
-        total, found = sum(everything.values()), {}
+        usual = {
+            surface: everything[surface] / sum(self.chances[surface].values())
+            for surface in everything
+            if surface in self.ends
+        }
+        found = {}
         for label, counts in self.upper.items():
             own, lower = sum(counts.values()), self.lower[label]
             ends = max(sum(lower.values()) - lower[EDGE], 1)
             if sum(count for supporter, count in lower.items() if supporter in grounds) > STANDING_SHARE * ends:
                 continue
             overheads = [
-                other
-                for other, count in counts.items()
-                if other in self.ends
-                and other not in grounds
-                and count >= max(HANGING_LIFT * everything[other] / total, 0.05) * own
-                and lower[other] <= STANDING_SHARE * ends
+                surface
+                for surface, share in usual.items()
+                if surface not in grounds
+                and counts[surface] >= max(HANGING_LIFT * share * self.chances[surface][label], HANGING_LEAST * own)
+                and lower[surface] <= STANDING_SHARE * ends
             ]
             if overheads and sum(counts[other] for other in [*overheads, EDGE]) >= HANGING_SHARE * own:
                 found[label] = sorted(overheads)
@@ -513,14 +543,6 @@ def _box(mask: np.ndarray) -> Box:
 def _is_cut(box: Box, mask: np.ndarray) -> bool:
     height, width = mask.shape
     return box.x0 == 0 or box.y0 == 0 or box.x1 == width or box.y1 == height
-
-
-def _trimmed(counts: Counter[str], least: float = 0.005) -> dict[str, int]:
-    """Drops supporters too rare to matter; what is dropped is kept in sum under `ANY`."""
-    total = sum(counts.values())
-    kept = {supporter: count for supporter, count in counts.items() if count >= least * total}
-    rest = total - sum(kept.values())
-    return {**kept, ANY: rest} if rest else kept
 
 
 def _rounded(value: float) -> float:

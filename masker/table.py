@@ -62,20 +62,20 @@ def _row(title: str, groups: Mapping[str, Mapping[str, Any]], value: Callable[[M
 
 
 def _iou_rows(form: str, groups: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    def of(table: str, method: str) -> Callable[[Mapping[str, Any]], str]:
+        return lambda group: _number(group[table].get(method, {}).get(form))
+
+    def ranked(key: str) -> Callable[[Mapping[str, Any]], str]:
+        return lambda group: f"{_number(group['ranked'][form][key])} ({group['ranked'][form]['n']})"
+
     rows: list[Row] = [(f"IoU, {FORM_TITLES[form]}", [])]
     for method, title in METHODS.items():
         if any(form in group["iou"].get(method, {}) for group in groups.values()):
-            rows.append(_row(f"  {title}", groups, lambda g, m=method: _number(g["iou"].get(m, {}).get(form))))
-    rows.append(_row("  model, mean over labels", groups, lambda g: _number(g["iou_label_mean"]["model"][form])))
+            rows.append(_row(f"  {title}", groups, of("iou", method)))
+    rows.append(_row("  model, mean over labels", groups, of("iou_label_mean", "model")))
     if any(form in group["ranked"] for group in groups.values()):
-        for key, title in (("mean_of_draws", "model, mean of 4 draws"), ("best", "model, best ranked of the 4")):
-            rows.append(
-                _row(
-                    f"  {title}",
-                    groups,
-                    lambda g, k=key: f"{_number(g['ranked'][form][k])} ({g['ranked'][form]['n']})",
-                )
-            )
+        rows.append(_row("  model, mean of 4 draws (objects)", groups, ranked("mean_of_draws")))
+        rows.append(_row("  model, best ranked of the 4", groups, ranked("best")))
     return rows
 
 
