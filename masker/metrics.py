@@ -12,6 +12,7 @@ import numpy as np
 
 from masker.cases import Case
 from masker.support import SupportStatistics
+from scene.geometry import Size
 from scene.layout import SemanticLayout
 
 
@@ -23,8 +24,8 @@ class Judge(Protocol):
         """The labels it knows."""
         ...
 
-    def judge(self, mask: np.ndarray) -> np.ndarray:
-        """Probabilities over `labels` of a bool (H, W)."""
+    def judge(self, mask: np.ndarray, size: Size) -> np.ndarray:
+        """Probabilities over `labels` of a bool (H, W) on a canvas; all 0 where it shows nothing."""
         ...
 
 
@@ -61,7 +62,9 @@ class Examiner:
         """Scores a mask (not empty) proposed for the object of a case; the judge is asked if `recognise`."""
         recognised = None
         if recognise and self._judge is not None and case.label in self._judged:
-            recognised = int(np.argmax(self._judge.judge(mask))) == self._judged[case.label]
+            height, width = mask.shape
+            found = self._judge.judge(mask, Size(width, height))
+            recognised = bool(found.any()) and int(np.argmax(found)) == self._judged[case.label]
         return MaskScores(
             recognised,
             self.statistics.is_right(case.label, mask, layout),

@@ -21,7 +21,7 @@ from masker.texts import TextBook
 from scene.candidates import MaskCandidate
 from scene.corpus.store import Corpus
 from scene.errors import ModelError, UserError
-from scene.geometry import Box
+from scene.geometry import Box, Size
 
 from .conftest import SIZE, masker_config
 
@@ -117,7 +117,8 @@ class FirstOfTheAlphabet:
 
     labels = ("ball", "post")
 
-    def judge(self, mask: np.ndarray) -> np.ndarray:
+    def judge(self, mask: np.ndarray, size: Size) -> np.ndarray:
+        assert mask.shape == size.shape
         return np.array([0.9, 0.1])
 
 
