@@ -13,7 +13,7 @@ import numpy as np
 
 from masker.cases import choose_cases, true_guide
 from masker.config import GuidanceWeights
-from masker.metrics import iou
+from masker.ranking import iou
 from masker.smartmask import SmartMask
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus

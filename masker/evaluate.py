@@ -15,8 +15,10 @@ from masker.baselines import Silhouettes, eroded_scribble, fill_box
 from masker.cases import Case, Group, choose_groups, moved_at_random, true_guide
 from masker.config import ExamplesConfig
 from masker.guides import FORMS, GuideForm
-from masker.metrics import Examiner, FreeScores, GroupScores, Judge, iou, mean_pairwise_iou
-from masker.smartmask import SmartMask, guide_box
+from masker.metrics import Examiner, FreeScores, GroupScores, Judge, mean_pairwise_iou
+from masker.placing import guide_box
+from masker.ranking import iou
+from masker.smartmask import SmartMask
 from masker.support import SupportStatistics
 from masker.table import text_table
 from runtime.weights import asset_dir
@@ -28,7 +30,7 @@ from scene.layers import LayeredScene
 
 DEFAULT_LIMIT = 40
 FREE_DRAWS, FREE_EVERY = 8, 2  # every second object is drawn so often without a guide
-GUIDED_DRAWS, GUIDED_EVERY = 4, 4  # every fourth under each guide, to see what ranking is worth
+GUIDED_DRAWS, GUIDED_EVERY = 4, 1  # under each guide, to see what ranking is worth; the model draws four at once
 MOVES = 4  # random places of every real mask
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from masker.cases import Case
+from masker.ranking import iou
 from masker.support import SupportStatistics
 from scene.geometry import Size
 from scene.layout import SemanticLayout
@@ -148,12 +149,6 @@ class GroupScores:
                 "best_ranked": _spread(scores.draws[0].ratio for scores in self.free if scores.draws),
             },
         }
-
-
-def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two bool masks; 1 where both are empty."""
-    union = int((first | second).sum())
-    return int((first & second).sum()) / union if union else 1.0
 
 
 def mean_pairwise_iou(masks: Sequence[np.ndarray]) -> float | None:

@@ -11,13 +11,16 @@ import torch
 
 from masker.codec import MaskVAE
 from masker.config import MaskerConfig
-from masker.guides import GUIDE_BOX_LEVEL, dilate_cells
+from masker.guides import dilate_cells
 from masker.model import Conditions, MaskModel
 from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
+from masker.placing import guide_box, guide_from_prior, loosened
+from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
 from masker.sampling import sample_masks
+from masker.support import SupportStatistics
 from masker.texts import TextBook
-from masker.weights import load_masker, load_placement
+from masker.weights import load_masker, load_placement, load_statistics
 from masker.windows import (
     Window,
     canvas_window,
@@ -33,15 +36,13 @@ from scene.errors import ModelError
 from scene.geometry import Box, Size
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
+from scene.layout import SemanticLayout
 from scene.seeds import StepSeed
 
 ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
-MIN_BOX_PX = 4
 SHARP_CELL_PX = 1.5
 BATCH = 4
-PLACE_ATTEMPTS = 8
-LOOSE_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class _Request:
     """What stays the same for all candidates of one call."""
 
     size: Size
+    label: str
+    seen: SemanticLayout
     layout: np.ndarray  # int16 (H, W), rows of `labels`, 0 = nothing
     labels: torch.Tensor  # (N, D)
     texts: dict[str, torch.Tensor]
@@ -83,6 +86,7 @@ class SmartMask:
         texts: Text features.
         surfaces: Labels that are surfaces (sky, grass): read out whole, never zoomed.
         placement: Says where mask-free objects go; without one, the mask model has to know by itself.
+        statistics: What training scenes show of each label; a part of the score.
     """
 
     def __init__(
@@ -93,7 +97,9 @@ class SmartMask:
         texts: TextBook,
         surfaces: Sequence[str] = (),
         placement: PlacementPrior | None = None,
+        statistics: SupportStatistics | None = None,
     ) -> None:
+        self.statistics = statistics
         self.config, self.codec, self.model, self.texts = config, codec, model, texts
         self.placement = placement
         self.surfaces = frozenset(surfaces)
@@ -111,7 +117,8 @@ class SmartMask:
         """
         config, codec, model, facts = load_masker(Path(path))
         surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
-        return cls(config, codec, model, texts or TextBook.load(config.text), surfaces, load_placement(Path(path)))
+        texts = texts or TextBook.load(config.text)
+        return cls(config, codec, model, texts, surfaces, load_placement(Path(path)), load_statistics(Path(path)))
 
     def predict(
         self,
@@ -158,7 +165,7 @@ class SmartMask:
                 f"no mask for {label!r}: {count} candidates stayed empty in "
                 f"{self.config.sampling.attempts} draws each; give a box or another seed"
             )
-        return sorted(candidates, key=lambda candidate: -candidate.score)
+        return ranked(candidates, guidance is not None)
 
     def _request(
         self, scene: LayeredScene, label: str, description: str, context: str, guidance: Guidance | None
@@ -172,7 +179,7 @@ class SmartMask:
         surface = label in self.surfaces and guidance is None
         loose = guidance is None or guidance.tightness < 1
         places = self._places(scene.size, index, labels, texts) if loose and not surface else None
-        return _Request(scene.size, index, labels, texts, surface, guidance, places)
+        return _Request(scene.size, label, layout, index, labels, texts, surface, guidance, places)
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
@@ -223,7 +230,7 @@ class SmartMask:
             # A zoom pass that loses the object is worth less than the first pass.
             if int(refined.sum()) >= MIN_MASK_PX:
                 last, first_mask, mask = again, mask, refined
-        quality = self._quality(last, mask, first_mask, guidance)
+        quality = self._quality(request, last, mask, first_mask, guidance)
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
@@ -232,14 +239,9 @@ class SmartMask:
         given, places = request.guidance, request.places
         if given is not None:
             return given if given.tightness == 1 else loosened(given, places, request.size, generator)
-        if places is None:
-            return None
-        for _ in range(PLACE_ATTEMPTS):
-            drawn = places.sample(generator, self.config.sampling.placement_top_p)
-            box = view_box(drawn, canvas_window(request.size)).clip(request.size)
-            if min(box.width, box.height) >= MIN_BOX_PX:
-                return Guidance.from_box(box, request.size)
-        return None
+        return (
+            guide_from_prior(places, request.size, generator, self.config.sampling.placement_top_p) if places else None
+        )
 
     def _first_pass(self, request: _Request, guidance: Guidance | None, generator: torch.Generator) -> _Pass:
         """The whole canvas when nothing guides, else straight a window round the guide."""
@@ -326,73 +328,18 @@ class SmartMask:
         return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
 
     def _quality(
-        self, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None
+        self, request: _Request, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None
     ) -> dict[str, float]:
-        """What the score is the product of, each 0 to 1.
+        """What the score is the product of, each 0 to 1; see `masker.ranking`.
 
-        confidence: how far the soft mask's cells stand from the fence, over cells in or near the object.
         stability: IoU of the first and the refined mask (only where there was a second pass).
-        guide_fit: IoU of the mask's box with the guide's box (only where there was a guide).
+        guide_fit: IoU of the mask's box with the guide's box (only where a person gave a guide).
         """
-        near = view.soft[view.soft > 0.05]
-        quality = {"confidence": float(np.abs(2 * near - 1).mean()) if near.size else 0.0}
+        quality = {"confidence": confidence(view.soft)}
         if first_mask is not None:
-            union = int((first_mask | mask).sum())
-            quality["stability"] = int((first_mask & mask).sum()) / union if union else 0.0
-        box = Box.from_mask(mask)
-        if guidance is not None and box is not None:
-            quality["guide_fit"] = box.iou(guide_box(guidance))
+            quality["stability"] = iou(first_mask, mask)
+        if guidance is not None and request.guidance is not None:
+            quality["guide_fit"] = box_fit(mask, guide_box(guidance))
+        if self.statistics is not None and not request.surface:
+            quality |= habits(self.statistics, request.label, mask, request.seen)
         return quality
-
-
-def guide_box(guidance: Guidance) -> Box:
-    """The box that a guide speaks of, canvas px: where it is above `GUIDE_BOX_LEVEL` of its maximum."""
-    peak = float(guidance.map.max())
-    box = Box.from_mask(guidance.map >= GUIDE_BOX_LEVEL * peak)
-    if box is None:
-        raise ValueError("the guide is empty")
-    return box
-
-
-def view_box(box: torch.Tensor, window: Window) -> Box:
-    """A box (4,), 0 to 1 across a view, in canvas px; at least 1 px wide and high."""
-    x0, x1 = (window.x0 + float(box[i]) * window.side for i in (0, 2))
-    y0, y1 = (window.y0 + float(box[i]) * window.side for i in (1, 3))
-    left, top = round(x0), round(y0)
-    return Box(left, top, max(round(x1), left + 1), max(round(y1), top + 1))
-
-
-def loosened(guidance: Guidance, places: Places | None, size: Size, generator: torch.Generator) -> Guidance:
-    """A guide near the one given: moved and scaled, its box still overlapping the given one by IoU >= tightness.
-
-    Args:
-        guidance: Its `tightness` is below 1.
-        places: Among such boxes, likely ones are preferred; None: all are alike.
-        size: Canvas.
-        generator: Source of the draw.
-    """
-    given, slack = guide_box(guidance), 1 - guidance.tightness
-    shift = torch.rand((LOOSE_DRAWS, 4), generator=generator) * 2 - 1
-    shift[0] = 0  # the guide itself is always among them
-    sides = torch.tensor([given.width, given.height]) * (slack * shift[:, 2:] * 0.7).exp()
-    centers = torch.tensor([given.x0 + given.x1, given.y0 + given.y1]) / 2
-    centers = centers + slack * shift[:, :2] * torch.tensor([given.width, given.height])
-    edges = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
-    boxes = [Box(*(round(float(edge)) for edge in row)) for row in edges]
-    near = [box.iou(given) >= guidance.tightness and box.clip(size).area > 0 for box in boxes]
-    window = canvas_window(size)
-    corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
-    density = places.log_density((edges - corner) / window.side) if places is not None else torch.zeros(LOOSE_DRAWS)
-    density = density.masked_fill(~torch.tensor(near), -float("inf"))
-    chosen = int(torch.multinomial(density.softmax(0), 1, generator=generator))
-    return moved(guidance, given, boxes[chosen])
-
-
-def moved(guidance: Guidance, source: Box, target: Box) -> Guidance:
-    """A guide carried from one box into another, canvas px: shifted, and stretched by nearest pixels."""
-    height, width = guidance.map.shape
-    ys = source.y0 + (np.arange(height) + 0.5 - target.y0) * source.height / target.height
-    xs = source.x0 + (np.arange(width) + 0.5 - target.x0) * source.width / target.width
-    valid = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))[None, :]
-    rows, columns = ys.astype(np.intp).clip(0, height - 1), xs.astype(np.intp).clip(0, width - 1)
-    return Guidance(guidance.kind, np.where(valid, guidance.map[np.ix_(rows, columns)], np.float32(0)))

@@ -18,12 +18,14 @@ from masker.codec import MaskCodec, MaskVAE
 from masker.config import CodecConfig, MaskerConfig, PlacementStageConfig
 from masker.model import MaskModel
 from masker.placement import PlacementPrior
+from masker.support import SupportStatistics
 from runtime.config import load_config, save_config
 from runtime.files import write_json
 from runtime.weights import load_weights, save_weights
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 
+STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors")
 
 
@@ -96,6 +98,12 @@ def load_placement(folder: Path) -> PlacementPrior | None:
     prior = PlacementPrior(config.placement, config.text.width)
     load_weights(prior, folder / "placement.safetensors")
     return prior.eval().requires_grad_(False)
+
+
+def load_statistics(folder: Path) -> SupportStatistics | None:
+    """The support statistics of a masker folder; None where it holds none."""
+    path = folder / STATISTICS_FILE
+    return SupportStatistics.load(path) if path.is_file() else None
 
 
 def load_masker(folder: Path) -> tuple[MaskerConfig, MaskVAE, MaskModel, dict[str, object]]:

@@ -10,7 +10,7 @@ import pytest
 from masker.config import ExamplesConfig
 from masker.examples import ExampleSource, mirror_words
 from masker.guides import GuideForm
-from masker.smartmask import guide_box
+from masker.placing import guide_box
 from masker.windows import canvas_window, sample_cells, sample_coverage, to_canvas, window_round
 from scene.corpus.store import Corpus
 from scene.guidance import Guidance

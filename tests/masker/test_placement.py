@@ -11,7 +11,7 @@ import torch
 from masker.config import PlacementConfig, PlacementStageConfig
 from masker.placement import PlacementInputs, PlacementPrior, draw, split_boxes
 from masker.placement_task import PlacementTask
-from masker.smartmask import loosened, moved
+from masker.placing import loosened, moved
 from masker.texts import TextBook
 from masker.weights import load_placement
 from runtime.config import validate

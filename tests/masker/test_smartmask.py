@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from masker.config import SamplingConfig
-from masker.smartmask import SmartMask, guide_box
+from masker.placing import guide_box
+from masker.smartmask import SmartMask
 from masker.texts import TextBook
 from masker.weights import build_model, load_codec
 from scene.corpus.store import Corpus
@@ -59,7 +60,8 @@ def test_a_candidate_is_the_same_alone_and_among_four(
     alone, among = _predict(model, scene, guidance, 1), _predict(model, scene, guidance, 4)
     assert set(among) == {0, 1, 2, 3}
     assert np.array_equal(alone[0].mask, among[0].mask)
-    assert alone[0].score == among[0].score
+    agreed = {key: value for key, value in among[0].details.items() if key != "agreement"}
+    assert alone[0].details == agreed and ("agreement" in among[0].details) == guided
     assert not np.array_equal(among[0].mask, among[1].mask)
     again = _predict(_smartmask(codec_folder, texts, refine="all"), scene, guidance, 4)
     assert all(np.array_equal(again[i].mask, among[i].mask) for i in among)

@@ -1,0 +1,85 @@
+"""Guides that nobody drew: a box from the placement prior, or a person's guide moved a little."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from masker.guides import GUIDE_BOX_LEVEL
+from masker.placement import Places
+from masker.windows import Window, canvas_window
+from scene.geometry import Box, Size
+from scene.guidance import Guidance
+
+MIN_BOX_PX = 4
+PLACE_ATTEMPTS = 8
+LOOSE_DRAWS = 64
+
+
+def guide_from_prior(places: Places, size: Size, generator: torch.Generator, top_p: float) -> Guidance | None:
+    """A box drawn from the placement prior; None when none of some draws shows on the canvas.
+
+    Args:
+        places: The prior of this canvas and object.
+        size: Canvas.
+        generator: Source of the draw.
+        top_p: See `Places.sample`.
+    """
+    for _ in range(PLACE_ATTEMPTS):
+        box = view_box(places.sample(generator, top_p), canvas_window(size)).clip(size)
+        if min(box.width, box.height) >= MIN_BOX_PX:
+            return Guidance.from_box(box, size)
+    return None
+
+
+def guide_box(guidance: Guidance) -> Box:
+    """The box that a guide speaks of, canvas px: where it is above `GUIDE_BOX_LEVEL` of its maximum."""
+    peak = float(guidance.map.max())
+    box = Box.from_mask(guidance.map >= GUIDE_BOX_LEVEL * peak)
+    if box is None:
+        raise ValueError("the guide is empty")
+    return box
+
+
+def view_box(box: torch.Tensor, window: Window) -> Box:
+    """A box (4,), 0 to 1 across a view, in canvas px; at least 1 px wide and high."""
+    x0, x1 = (window.x0 + float(box[i]) * window.side for i in (0, 2))
+    y0, y1 = (window.y0 + float(box[i]) * window.side for i in (1, 3))
+    left, top = round(x0), round(y0)
+    return Box(left, top, max(round(x1), left + 1), max(round(y1), top + 1))
+
+
+def loosened(guidance: Guidance, places: Places | None, size: Size, generator: torch.Generator) -> Guidance:
+    """A guide near the one given: moved and scaled, its box still overlapping the given one by IoU >= tightness.
+
+    Args:
+        guidance: Its `tightness` is below 1.
+        places: Among such boxes, likely ones are preferred; None: all are alike.
+        size: Canvas.
+        generator: Source of the draw.
+    """
+    given, slack = guide_box(guidance), 1 - guidance.tightness
+    shift = torch.rand((LOOSE_DRAWS, 4), generator=generator) * 2 - 1
+    shift[0] = 0  # the guide itself is always among them
+    sides = torch.tensor([given.width, given.height]) * (slack * shift[:, 2:] * 0.7).exp()
+    centers = torch.tensor([given.x0 + given.x1, given.y0 + given.y1]) / 2
+    centers = centers + slack * shift[:, :2] * torch.tensor([given.width, given.height])
+    edges = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
+    boxes = [Box(*(round(float(edge)) for edge in row)) for row in edges]
+    near = [box.iou(given) >= guidance.tightness and box.clip(size).area > 0 for box in boxes]
+    window = canvas_window(size)
+    corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
+    density = places.log_density((edges - corner) / window.side) if places is not None else torch.zeros(LOOSE_DRAWS)
+    density = density.masked_fill(~torch.tensor(near), -float("inf"))
+    chosen = int(torch.multinomial(density.softmax(0), 1, generator=generator))
+    return moved(guidance, given, boxes[chosen])
+
+
+def moved(guidance: Guidance, source: Box, target: Box) -> Guidance:
+    """A guide carried from one box into another, canvas px: shifted, and stretched by nearest pixels."""
+    height, width = guidance.map.shape
+    ys = source.y0 + (np.arange(height) + 0.5 - target.y0) * source.height / target.height
+    xs = source.x0 + (np.arange(width) + 0.5 - target.x0) * source.width / target.width
+    valid = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))[None, :]
+    rows, columns = ys.astype(np.intp).clip(0, height - 1), xs.astype(np.intp).clip(0, width - 1)
+    return Guidance(guidance.kind, np.where(valid, guidance.map[np.ix_(rows, columns)], np.float32(0)))
