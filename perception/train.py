@@ -18,6 +18,7 @@ from perception.config import JudgeConfig
 from perception.silhouettes import SilhouetteJudge, SilhouetteNet
 from perception.views import ViewTable, leave_out, read_views
 from runtime.config import load_config, save_config
+from runtime.files import write_bytes
 from runtime.seeding import numpy_rng
 from runtime.training import fit
 from scene.corpus.store import Corpus
@@ -95,9 +96,13 @@ class JudgeTask:
         judge_sheet(self.judge(model), self.held_out, path)
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """Writes the judge's folder."""
+        """Writes the judge's folder, with the credits of its corpora."""
         about = {"worlds": {corpus.name: corpus.licence for corpus in self.corpora}, "masks": len(self.table)}
         self.judge(model).save(out, about)
+        for corpus in self.corpora:
+            credits = corpus.path / "ATTRIBUTION.md"
+            if credits.exists():
+                write_bytes(out / f"ATTRIBUTION-{corpus.name}.md", credits.read_bytes())
 
 
 def sampling_weights(table: ViewTable) -> np.ndarray:
