@@ -23,9 +23,9 @@ class ChoiceRule:
         drop_frac: share of the labels dropped between two looks.
     """
 
-    train: int = 20
+    train: int = 10
     left_out: int = 4
-    recall: float = 0.65
+    recall: float = 0.4
     drop_frac: float = 0.02
 
 
@@ -41,11 +41,16 @@ class LabelScore:
     recall: float
     overlap: float
 
+    @property
+    def merit(self) -> float:
+        """Low for labels that are not recognised and for those that are seen where they are not."""
+        return self.recall * self.overlap
+
 
 def choose_labels(
     probabilities: np.ndarray, labels: Sequence[str], table: ViewTable, left: LeftOut, rule: ChoiceRule
 ) -> tuple[str, ...]:
-    """Backward elimination: while a label lacks recall, those with the least overlap go and the rest is judged again.
+    """Backward elimination: while a label lacks recall, those with the least merit go and the rest is judged again.
 
     Args:
         probabilities: float32 (N, L) of the run's judge for every row that it left out; other rows are not read.
@@ -63,7 +68,7 @@ def choose_labels(
         scores = label_scores(probabilities, labels, table, left, kept, rule)
         if all(score.recall >= rule.recall for score in scores.values()):
             break
-        ranked = sorted(kept, key=lambda label: (scores[label].overlap, label))
+        ranked = sorted(kept, key=lambda label: (scores[label].merit, label))
         gone = set(ranked[: max(1, int(rule.drop_frac * len(kept)))])
         kept = [label for label in kept if label not in gone]
     return tuple(sorted(kept))

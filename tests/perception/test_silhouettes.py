@@ -271,6 +271,24 @@ def test_labels_that_others_are_taken_for_are_not_chosen() -> None:
     assert chosen == ("box", "cat")
 
 
+def test_an_unknown_model_costs_no_other_label() -> None:
+    """The label lamp is known from its seen models only and must go; fork, sometimes taken for a cup, stays."""
+    names = np.repeat(["cup", "fork", "lamp"], [40, 40, 100])
+    numbers = np.arange(len(names))
+    models = (names == "lamp") & (numbers % 100 < 12) | (names != "lamp") & (numbers % 2 == 0)
+    scenes = (names == "lamp") & ~models & (numbers % 3 > 0)
+    table = ViewTable(
+        np.zeros((len(names), 2, 2), np.uint8), np.zeros((len(names), 4), np.float32), names, names, names, names, names
+    )
+    labels = ("cup", "fork", "lamp")
+    probabilities = np.zeros((len(names), 3), dtype=np.float32)
+    for row, name in enumerate(names):
+        taken_for = "cup" if name == "lamp" and models[row] else "cup" if name == "fork" and row % 5 == 0 else name
+        probabilities[row, labels.index(taken_for)] = 1.0
+    chosen = choose_labels(probabilities, labels, table, LeftOut(models, scenes), ChoiceRule(recall=0.6))
+    assert chosen == ("cup", "fork")
+
+
 @pytest.mark.parametrize("path", sorted(asset_dir("configs").glob("judge/*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_parse(path: Path) -> None:
     load_config(JudgeConfig, path)
