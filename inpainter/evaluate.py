@@ -183,7 +183,7 @@ def mean_surround(
 def evaluate(
     pretrained: Path,
     *,
-    data: Path,
+    data: Sequence[Path],
     split: str = "val",
     limit: int | None = None,
     seed: int = 0,
@@ -193,7 +193,7 @@ def evaluate(
 
     Args:
         pretrained: the inpainter's weight folder.
-        data: corpus folder.
+        data: corpus folder; just one.
         split: train, val, test or all.
         limit: at most so many objects; None = one of every scene.
         seed: picks the objects and seeds the drawings.
@@ -207,7 +207,7 @@ def evaluate(
     from inpainter.controlnet_inpaint import ControlNetInpainter
 
     started = time.monotonic()
-    corpus = Corpus.open(data)
+    corpus = Corpus.only(data)
     inpainter = ControlNetInpainter.from_pretrained(pretrained)
     records = corpus.records(split)
     colours = mean_colours(corpus, corpus.records("train"))
@@ -247,7 +247,7 @@ def evaluate(
         "baselines": {name: _means(rows[name]) for name in methods if name != "ours"},
         "seconds_per_object": round(draw_s / max(len(kinds), 1), 3),
         "seconds": round(time.monotonic() - started, 1),
-        "command": f"smartscene evaluate inpainter --data {data} --split {split}"
+        "command": f"smartscene evaluate inpainter --data {corpus.path} --split {split}"
         + (f" --limit {limit}" if limit is not None else "")
         + f" --seed {seed} --json",
     }

@@ -22,12 +22,14 @@ def build_task(config: InpainterTraining, corpus: Corpus) -> TrainingTask:
     return DenoiserTask(config, corpus)
 
 
-def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
+def train(
+    config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
+) -> None:
     """Trains one stage and leaves the weight folder in `out/export`.
 
     Args:
         config: YAML file of `InpainterTraining`.
-        data: corpus folder.
+        data: corpus folder; just one.
         out: run folder: `config.yaml`, `train.jsonl`, `sheets/`, `snapshots/`, `export/`.
         overrides: ``"a.b=c"`` strings.
         resume: go on with the newest snapshot in `out`.
@@ -36,7 +38,7 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
         UserError: a wrong config, no corpus, or `out` holds another run.
     """
     resolved = load_config(InpainterTraining, config, overrides)
-    corpus = Corpus.open(data)
+    corpus = Corpus.only(data)
     task = build_task(resolved, corpus)
     out.mkdir(parents=True, exist_ok=True)
     save_config(resolved, out / "config.yaml")

@@ -80,9 +80,34 @@ class ShapePriorConfig(Config):
     """The silhouette that a text draws, see `masker.shape_prior`."""
 
     side: int = Field(32, ge=2, description="Cells of the silhouette's map along one side.")
-    hidden: int = Field(384, ge=1, description="Width of the layer between text and map.")
+    hidden: int = Field(384, ge=1, description="Width of the layers between text and map.")
+    layers: int = Field(1, ge=1, description="How many such layers.")
+    place: bool = Field(False, description="It also sees where on the canvas the guide is, and how large.")
+    layout_cells: int = Field(0, ge=0, description="It also sees the layout averaged over so many cells a side.")
     reach: float = Field(1.4, gt=0, description="The map covers so many half-sides of the guide, from its centre.")
     loss_weight: float = Field(0.5, ge=0, description="Weight of the cross entropy between silhouette and mask.")
+
+
+class RefinerConfig(Config):
+    """The refiner, which draws the mask in cells finer than the codec's, see `masker.refiner`."""
+
+    levels: int = Field(2, ge=1, le=2, description="1: cells of half the size; 2: then halved again, tile by tile.")
+    fold: int = Field(4, ge=1, description="Fine cells folded into channels, per axis, before the first convolution.")
+    widths: tuple[int, ...] = Field((48, 96, 128), description="Widths, from the folded resolution downwards.")
+    blocks: int = Field(2, ge=1, description="Residual blocks per level, on the way down and on the way up.")
+    loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss, and of a tile's.")
+
+
+class PlacementConfig(Config):
+    """The placement prior: where an object goes and how large it is, see `masker.placement`."""
+
+    resolution: int = Field(64, description="Cells along one side of the canvas view; places are drawn on them.")
+    painted_channels: int = Field(16, description="Channels of the painted layout.")
+    fold: int = Field(4, ge=1, description="Cells folded into channels, per axis, before the first convolution.")
+    widths: tuple[int, ...] = Field((64, 128), description="Widths, from the folded resolution downwards.")
+    text_width: int = Field(256, description="Width of the texts' summary that modulates every block.")
+    size_bins: int = Field(32, ge=2, description="Bins of log height and of log width.")
+    smallest: float = Field(2**-7, gt=0, description="Side of the first size bin's centre over the view's side.")
 
 
 class DiffusionConfig(Config):
@@ -118,6 +143,8 @@ class ExamplesConfig(Config):
         "window, so that an object always fills about the same part of it.",
     )
     window_jitter: float = Field(0.06, ge=0, lt=1, description="Training windows differ from that by up to this.")
+    corpus_shares: dict[str, float] = Field({}, description="Weight of each corpus, by name; 1 where not given.")
+    complete_share: float = Field(0.0, description="Share whose layout holds later layers too, if none hides it.")
     surface_share: float = Field(0.06, description="Share of samples whose object is a surface (sky, grass).")
     mirror: bool = Field(True, description="Mirror half of the samples left to right.")
     subset_share: float = Field(0.3, description="Share whose earlier layers are a random subset.")
@@ -152,6 +179,7 @@ class SamplingConfig(Config):
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
     threshold: float = Field(0.5, description="Soft mask above this is the object.")
+    placement_top_p: float = Field(0.9, gt=0, le=1, description="Mask-free places and sizes: the likeliest so much.")
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
     attempts: int = Field(3, ge=1, description="Draws per candidate before an empty mask is an error.")
 
@@ -161,11 +189,13 @@ class MaskerConfig(Config):
 
     stage: Literal["silhouette", "denoiser"] = "denoiser"
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
+    placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     start_from: str | None = Field(None, description="Masker folder whose weights a new training starts from.")
     layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
     denoiser: DenoiserConfig = TransformerConfig()
     text: TextConfig = TextConfig()
     shape_prior: ShapePriorConfig = ShapePriorConfig()
+    refiner: RefinerConfig | None = None
     diffusion: DiffusionConfig = DiffusionConfig()
     dropout: DropoutConfig = DropoutConfig()
     examples: ExamplesConfig = ExamplesConfig()
@@ -177,9 +207,25 @@ class CodecConfig(Config):
     """Root config of the codec stage (`stage: codec`)."""
 
     stage: Literal["codec"] = "codec"
+    start_from: str | None = Field(None, description="Codec folder whose weights a new training starts from.")
     codec: MaskVAEConfig = MaskVAEConfig()
     examples: ExamplesConfig = ExamplesConfig()
     fit: FitConfig
 
 
-STAGES: dict[str, type[Config]] = {"codec": CodecConfig, "silhouette": MaskerConfig, "denoiser": MaskerConfig}
+class PlacementStageConfig(Config):
+    """Root config of the placement stage (`stage: placement`)."""
+
+    stage: Literal["placement"] = "placement"
+    text: TextConfig = TextConfig()
+    placement: PlacementConfig = PlacementConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    fit: FitConfig
+
+
+STAGES: dict[str, type[Config]] = {
+    "codec": CodecConfig,
+    "silhouette": MaskerConfig,
+    "placement": PlacementStageConfig,
+    "denoiser": MaskerConfig,
+}

@@ -29,6 +29,8 @@ from scene.corpus.store import Corpus
 from scene.geometry import Box
 from scene.seeds import derive_seed
 
+WHOLLY_VISIBLE = 0.97  # share of a layer that shows in the finished scene
+SAMPLES_A_SIDE = 256  # points at which a mask is sampled along one side of a view, at least and if 4 a cell do
 MIN_AREA_PX = 24  # smaller remains of objects at the canvas edge teach nothing
 
 _MIRROR_WORDS = re.compile(r"\b(left|right)(most|hand|side|wards?)?\b", re.IGNORECASE)
@@ -47,13 +49,13 @@ def mirror_words(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MaskExample:
-    """One training example, R cells a side.
+    """One training example, R cells a side; the mask and its guide on F cells, F a multiple of R.
 
     Attributes:
         index: int16 (R, R), rows of the source's label table; 0 = nothing lies there.
-        guide: float32 (R, R), G_obj in [0, 1].
+        guide: float32 (F, F), G_obj in [0, 1].
         geometry: float32 (4, R, R).
-        target: float32 (R, R), coverage of the amodal mask in [0, 1]. Beyond the canvas the object goes
+        target: float32 (F, F), coverage of the amodal mask in [0, 1]. Beyond the canvas the object goes
             on as drawn; the canvas crops it later.
         object: T_obj. context: T_context.
         form: Which form of guide it is. label: Category. window: The view.
@@ -70,6 +72,24 @@ class MaskExample:
     window: Window
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedExample:
+    """Where an object went: the whole canvas as it was before, and the object's box.
+
+    Attributes:
+        index, geometry, object, context: As in `MaskExample`, of the canvas window.
+        box: x0, y0, x1, y1 of the object's visible part, 0 to 1 across the view.
+        label: Category.
+    """
+
+    index: np.ndarray
+    geometry: np.ndarray
+    object: str
+    context: str
+    box: tuple[float, float, float, float]
+    label: str
+
+
 class ExampleSource:
     """Draws examples from a corpus.
 
@@ -77,14 +97,26 @@ class ExampleSource:
         corpus: Where scenes come from.
         split: train, val or test.
         config: How examples are drawn.
-        resolution: Cells along one side of a view.
+        resolution: R, cells along one side of a view.
         seed: Training seed; example n depends on (seed, n) only.
+        labels: Label table shared with other sources; by default the corpus's own. Row 0 is "nothing".
+        fine: F, cells along one side of guide and target; by default R.
     """
 
-    def __init__(self, corpus: Corpus, split: str, config: ExamplesConfig, resolution: int, seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        config: ExamplesConfig,
+        resolution: int,
+        seed: int,
+        labels: Sequence[str] | None = None,
+        fine: int | None = None,
+    ) -> None:
         self.corpus, self.config, self.resolution, self.seed = corpus, config, resolution, seed
+        self.fine = fine or resolution
         self.records: Sequence[SceneRecord] = corpus.records(split)
-        self.labels: tuple[str, ...] = ("", *corpus.labels)  # row 0: nothing
+        self.labels: tuple[str, ...] = tuple(labels) if labels is not None else ("", *corpus.labels)
         self._row = {label: row for row, label in enumerate(self.labels)}
         self._surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
         self._tight: dict[int, Box] = {}
@@ -119,9 +151,11 @@ class ExampleSource:
         return placed if placed.area >= MIN_AREA_PX else None
 
     def target(self, layer: LayerRecord, window: Window) -> np.ndarray:
-        """Coverage of the layer's amodal mask in a view, float32 (R, R)."""
+        """Coverage of the layer's amodal mask in a view, float32 (F, F)."""
         clamp = self.corpus.size if layer.label in self._surfaces else None
-        return sample_coverage(self.shape(layer), window, self.resolution, origin=(layer.x, layer.y), clamp=clamp)
+        points = min(max(SAMPLES_A_SIDE // self.fine, 1), 4)
+        shape, origin = self.shape(layer), (layer.x, layer.y)
+        return sample_coverage(shape, window, self.fine, supersample=points, origin=origin, clamp=clamp)
 
     def layout(self, layers: Sequence[LayerRecord], window: Window, inside: np.ndarray) -> np.ndarray:
         """S_k in a view: label rows of the topmost layer, int16 (R, R); 0 beyond the canvas."""
@@ -138,7 +172,7 @@ class ExampleSource:
         return self.build(*self._draw(rng), rng)
 
     def mask_only(self, sample: int) -> np.ndarray:
-        """The target of example `sample`, unmirrored, float32 (R, R): all that the codec learns from."""
+        """The target of example `sample`, unmirrored, float32 (F, F): all that the codec learns from."""
         rng = numpy_rng(derive_seed(self.seed, "mask example", sample))
         record, k, form = self._draw(rng)
         _, window = self._view(record.layers[k], form, rng)
@@ -189,9 +223,9 @@ class ExampleSource:
         config, layer, size = self.config, record.layers[k], self.corpus.size
         drawn, framed = self._view(layer, form, rng)
         window = window or framed
-        inside = inside_view(window, size, self.resolution)
+        inside, fine = inside_view(window, size, self.resolution), inside_view(window, size, self.fine)
         target = self.target(layer, window)
-        guide = drawn.cells(target * inside, window, config, rng) * inside
+        guide = drawn.cells(target * fine, window, config, rng) * fine
         index = self.layout(self._earlier(record, k, rng), window, inside)
         geometry = geometry_channels(window, size, self.resolution)
         label_only = rng.random() < config.label_only_share
@@ -203,6 +237,25 @@ class ExampleSource:
             geometry[1] *= -1  # canvas x runs from -1 to 1
             text, context = mirror_words(text), mirror_words(context)
         return MaskExample(index, guide, geometry, target, text, context, form, layer.label, window)
+
+    def placed(self, sample: int) -> PlacedExample:
+        """Placement example number `sample`."""
+        config, size, window = self.config, self.corpus.size, canvas_window(self.corpus.size)
+        rng = numpy_rng(derive_seed(self.seed, "placement example", sample))
+        record, k, _ = self._draw(rng)
+        layer = record.layers[k]
+        edges = self.canvas_box(layer)
+        assert edges is not None  # _draw saw to it
+        index = self.layout(self._earlier(record, k, rng), window, inside_view(window, size, self.resolution))
+        geometry = geometry_channels(window, size, self.resolution)
+        text = layer.label if rng.random() < config.label_only_share else layer.description
+        context = self._context(record, rng)
+        left, right = ((x - window.x0) / window.side for x in (edges.x0, edges.x1))
+        top, bottom = ((y - window.y0) / window.side for y in (edges.y0, edges.y1))
+        if config.mirror and rng.random() < 0.5:
+            index, left, right = index[:, ::-1], 1 - right, 1 - left
+            text, context = mirror_words(text), mirror_words(context)
+        return PlacedExample(index, geometry, text, context, (left, top, right, bottom), layer.label)
 
     def _context(self, record: SceneRecord, rng: np.random.Generator) -> str:
         """One of the few prompts that stand for this scene; which ones goes by the scene, so all styles occur."""
@@ -220,8 +273,15 @@ class ExampleSource:
         return (box.x0 + x, box.y0 + y), float(total)
 
     def _earlier(self, record: SceneRecord, k: int, rng: np.random.Generator) -> list[LayerRecord]:
-        """Layers placed before layer k: as they were, or a random subset, or in another order."""
+        """Layers placed before layer k: as they were, or a random subset, or in another order.
+
+        Or all the others, where nothing hides layer k: an object is also added to a finished scene.
+        """
         earlier = list(record.layers[:k])
+        facts = record.layers[k].facts
+        seen = facts is not None and facts.visible_frac >= WHOLLY_VISIBLE
+        if rng.random() < self.config.complete_share and seen:
+            earlier += record.layers[k + 1 :]
         if rng.random() < self.config.subset_share:
             keep = rng.random(len(earlier)) < rng.uniform(0.2, 1.0)
             earlier = [layer for layer, kept in zip(earlier, keep, strict=True) if kept]
@@ -230,3 +290,48 @@ class ExampleSource:
             movable = [layer for layer in earlier if layer.label not in self._surfaces]
             earlier = surfaces + [movable[i] for i in rng.permutation(len(movable))]
         return earlier
+
+
+class MixedSource:
+    """Examples from several corpora at once, with one label table.
+
+    Args:
+        corpora: Where scenes come from; the shares are `config.corpus_shares`, by corpus name, 1 where not given.
+        Others: As in `ExampleSource`.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        split: str,
+        config: ExamplesConfig,
+        resolution: int,
+        seed: int,
+        fine: int | None = None,
+    ) -> None:
+        self.corpora, self.seed = tuple(corpora), seed
+        self.labels = ("", *dict.fromkeys(label for corpus in corpora for label in corpus.labels))
+        self.sources = tuple(
+            ExampleSource(corpus, split, config, resolution, seed, self.labels, fine) for corpus in corpora
+        )
+        shares = np.array([config.corpus_shares.get(corpus.name, 1.0) for corpus in corpora])
+        self._upto = np.cumsum(shares / shares.sum())
+
+    def source_of(self, sample: int) -> ExampleSource:
+        """The corpus that example `sample` comes from, drawn by the number alone."""
+        if len(self.sources) == 1:
+            return self.sources[0]
+        share = numpy_rng(derive_seed(self.seed, "corpus of example", sample)).random()
+        return self.sources[min(int(np.searchsorted(self._upto, share, side="right")), len(self.sources) - 1)]
+
+    def example(self, sample: int) -> MaskExample:
+        """See `ExampleSource.example`."""
+        return self.source_of(sample).example(sample)
+
+    def mask_only(self, sample: int) -> np.ndarray:
+        """See `ExampleSource.mask_only`."""
+        return self.source_of(sample).mask_only(sample)
+
+    def placed(self, sample: int) -> PlacedExample:
+        """See `ExampleSource.placed`."""
+        return self.source_of(sample).placed(sample)

@@ -45,11 +45,13 @@ class GuideFrame:
 
     Attributes:
         center, half: (B, 2), x and y; the view runs from -1 to 1. For a box, half is half its side.
+        fill: (B,), sum of the guide over the frame's area: 1 for a box, about 0.5 for a blob.
         present: bool (B,), False = there is no guide, and no frame.
     """
 
     center: Tensor
     half: Tensor
+    fill: Tensor
     present: Tensor
 
     @classmethod
@@ -63,7 +65,9 @@ class GuideFrame:
             mean = profile @ positions
             centers.append(mean)
             halves.append((profile @ positions**2 - mean**2).clamp_min(1e-4).sqrt() * 3**0.5)
-        return cls(torch.stack(centers, 1), torch.stack(halves, 1), guide.amax(dim=(1, 2, 3)) > 1e-3)
+        half = torch.stack(halves, 1)
+        fill = guide.mean(dim=(1, 2, 3)) / half.prod(1)
+        return cls(torch.stack(centers, 1), half, fill, guide.amax(dim=(1, 2, 3)) > 1e-3)
 
     def cells(self, count: int) -> tuple[Tensor, Tensor]:
         """u (B, count) along x and v (B, count) along y of a view's cell centres; -1 to 1 inside a box."""
@@ -142,16 +146,16 @@ class LayoutEncoder(nn.Module):
         table = nn.functional.pad(torch.cat([self.empty[None], vectors[1:]]).sigmoid(), (1, 0))
         return table[index].permute(0, 3, 1, 2)
 
-    def forward(self, index: Tensor, labels: Tensor, guide: Tensor) -> Tensor:
+    def forward(self, painted: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
         """Features of the guided layout, (B, out_channels, h, w).
 
         Args:
-            index, labels: As in `paint`.
+            painted: S, as `paint` gives it.
             guide: (B, 1, H, W) in [0, 1].
+            frame: The guide's.
         """
         target = nn.functional.pad(self.guide_vector.sigmoid(), (1, 0), value=1.0)
-        blended = blend_guidance(self.paint(index, labels), guide, target, self.config.alpha)
+        blended = blend_guidance(painted, guide, target, self.config.alpha)
         with torch.no_grad():
             shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
-            frame = GuideFrame.of(blended[:, :1] / self.config.alpha).features(self.latent_size)
-        return torch.cat([self.convolutions(blended), shape, frame], dim=1)
+        return torch.cat([self.convolutions(blended), shape, frame.features(self.latent_size)], dim=1)

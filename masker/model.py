@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from masker.codec import MaskCodec
-from masker.config import DenoiserConfig, LayoutEncoderConfig, ShapePriorConfig, TextConfig
+from masker.config import DenoiserConfig, LayoutEncoderConfig, RefinerConfig, ShapePriorConfig, TextConfig
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import GuideFrame, LayoutEncoder
+from masker.refiner import Refiner, refine_tiles
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
@@ -26,7 +27,7 @@ class Conditions:
     Attributes:
         index: int64 (B, R, R), rows of `labels`; 0 = nothing lies there.
         labels: (N, D) pooled text embeddings, row 0 unused.
-        guide: (B, 1, R, R) in [0, 1].
+        guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, R times a power of 2.
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
         object_mask, context_mask: bool (B, T_o), (B, T_c), False = padding.
@@ -61,6 +62,7 @@ class Prepared:
         tokens: (B, T_o + T_c, D), padding zeroed. token_mask: bool (B, T_o + T_c), False = padding.
         summary: (B, D), mean of T_obj's tokens.
         silhouette: (B, 1, R, R), logits of the shape prior.
+        guide: (B, 1, F, F), G_obj where it was kept, else 0. geometry: (B, 4, R, R).
         guided: bool (B,), there is a guide and it was kept, so the silhouette means something.
     """
 
@@ -71,6 +73,12 @@ class Prepared:
     summary: Tensor
     silhouette: Tensor
     guided: Tensor
+    guide: Tensor
+    geometry: Tensor
+
+    def rows(self, which: slice) -> Prepared:
+        """Some of the views."""
+        return Prepared(**{name: values[which] for name, values in vars(self).items()})
 
 
 class MaskModel(nn.Module):
@@ -78,6 +86,7 @@ class MaskModel(nn.Module):
 
     Args:
         layout_encoder, denoiser, text, shape_prior: Sub-configs.
+        refiner: Sub-config, or None: masks are read off the codec as they are.
         codec: Frozen; gives the latents their shape and shows the layout encoder the guide.
     """
 
@@ -87,6 +96,7 @@ class MaskModel(nn.Module):
         denoiser: DenoiserConfig,
         text: TextConfig,
         shape_prior: ShapePriorConfig,
+        refiner: RefinerConfig | None,
         codec: MaskCodec,
     ) -> None:
         super().__init__()
@@ -104,7 +114,9 @@ class MaskModel(nn.Module):
         # object from the first step on.
         self.summarise = nn.Linear(text.width, text.summary_channels)
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
-        self.shape_prior = ShapePrior(shape_prior, text.width)
+        self.shape_prior = ShapePrior(shape_prior, text.width, layout_encoder.painted_channels + 1)
+        self.refiner = Refiner(refiner, text.width, GEOMETRY_CHANNELS) if refiner else None
+        self.fine = codec.resolution * (2**refiner.levels if refiner else 1)
         # The silhouette's way around the network: at high noise the answer is its latents and a correction. How much of
         # them at which t is learned, per channel, as a parabola in t that starts at 0.
         self.shortcut = nn.Parameter(torch.zeros(3, codec.latent_channels))
@@ -121,18 +133,24 @@ class MaskModel(nn.Module):
         """Everything but z_t and t, computed once for all steps of a sampler."""
         tokens, token_mask = self.texts(conditions, kept)
         mean = self.mean_of_object(tokens, token_mask)
-        features = self.layout_encoder(conditions.index, conditions.labels, conditions.guide)
+        painted = self.layout_encoder.paint(conditions.index, conditions.labels)
+        guide = pooled(conditions.guide, painted.shape[-1])
+        frame = GuideFrame.of(guide)
+        features = self.layout_encoder(painted, guide, frame)
         if features.shape[-1] != self.latent_size:
             features = F.adaptive_avg_pool2d(features, self.latent_size)
         features = torch.where(kept.layout[:, None, None, None], features, self.no_layout[:, None, None])
-        silhouette, guided = self.silhouette(mean, conditions.guide, kept)
+        # The guide is part of the layout (Eq. 5), and is dropped with it.
+        guided = frame.present & kept.layout
+        silhouette = self.shape_prior(mean, frame, conditions.geometry, painted, guide.shape[-1])
         with torch.no_grad():
             shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
         # Geometry is never dropped: it is no condition but the view's own frame.
         geometry = F.adaptive_avg_pool2d(conditions.geometry, self.latent_size)
         planes = torch.cat([features, summary, geometry], dim=1)
-        return Prepared(planes, shape, tokens, token_mask, mean, silhouette, guided)
+        seen = conditions.guide * guided[:, None, None, None]
+        return Prepared(planes, shape, tokens, token_mask, mean, silhouette, guided, seen, conditions.geometry)
 
     def texts(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Tokens (B, T_o + T_c, D) and mask (B, T_o + T_c) after dropping; padding stays zero."""
@@ -156,12 +174,6 @@ class MaskModel(nn.Module):
         count = self.object_tokens
         return tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
 
-    def silhouette(self, summary: Tensor, guide: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
-        """Logits (B, 1, R, R) of what a text (B, D) draws under a guide (B, 1, R, R); bool (B,): it counts."""
-        frame = GuideFrame.of(guide)
-        guided = frame.present & kept.layout  # the guide is part of the layout (Eq. 5), and is dropped with it
-        return self.shape_prior(summary, frame, guide.shape[-1]), guided
-
     def predict(self, noisy: Tensor, timesteps: Tensor, prepared: Prepared) -> Tensor:
         """v (or x0), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
         stacked = torch.cat([noisy, prepared.planes, prepared.shape], dim=1)
@@ -170,10 +182,33 @@ class MaskModel(nn.Module):
         gain = torch.stack([torch.ones_like(share), share, share**2], dim=-1) @ (SHORTCUT_RATE * self.shortcut)
         return output + gain.view(-1, self.shortcut.shape[1], 1, 1) * prepared.shape
 
+    def read(self, latents: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """Logits of the mask for standardised latents (B, C, h, w): the codec's (B, 1, R, R), refined (B, 1, 2R, 2R).
+
+        Without a refiner, the second are the first.
+        """
+        coarse = self._codec[0].decode(latents)
+        if self.refiner is None:
+            return coarse, coarse
+        # The refiner learns to read what it is given, and the denoiser is not bent to its wishes.
+        guide = pooled(prepared.guide, 2 * coarse.shape[-1])
+        return coarse, self.refiner(coarse.detach(), guide, prepared.geometry, prepared.summary.detach())
+
+    def sharpen(self, logits: Tensor, prepared: Prepared) -> Tensor:
+        """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
+        if self.refiner is None or logits.shape[-1] == self.fine:
+            return logits
+        return refine_tiles(self.refiner, logits, prepared.guide, prepared.geometry, prepared.summary)
+
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""
         prepared = self.prepare(conditions, kept)
         return self.predict(noisy, timesteps, prepared), prepared
+
+
+def pooled(values: Tensor, side: int) -> Tensor:
+    """(B, C, F, F) averaged over the cells of a coarser view, (B, C, side, side); `side` divides F."""
+    return F.avg_pool2d(values, values.shape[-1] // side)
 
 
 class SilhouetteModel(nn.Module):
@@ -183,8 +218,16 @@ class SilhouetteModel(nn.Module):
         super().__init__()
         self.whole = whole.requires_grad_(False)
         self.whole.shape_prior.requires_grad_(True)
+        if self.whole.shape_prior.config.layout_cells:
+            self.whole.layout_encoder.project.requires_grad_(True)
+            self.whole.layout_encoder.empty.requires_grad_(True)
 
     def forward(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
-        """See `MaskModel.silhouette`."""
-        tokens, token_mask = self.whole.texts(conditions, kept)
-        return self.whole.silhouette(self.whole.mean_of_object(tokens, token_mask), conditions.guide, kept)
+        """Logits (B, 1, R, R) of what a text draws under a guide; bool (B,): there is one, so they count."""
+        whole = self.whole
+        summary = whole.mean_of_object(*whole.texts(conditions, kept))
+        painted = whole.layout_encoder.paint(conditions.index, conditions.labels)
+        guide = pooled(conditions.guide, painted.shape[-1])
+        frame = GuideFrame.of(guide)
+        logits = whole.shape_prior(summary, frame, conditions.geometry, painted, guide.shape[-1])
+        return logits, frame.present & kept.layout

@@ -1,8 +1,4 @@
-"""Few-step guided sampling in the codec's latents; every candidate runs alone at one fixed batch shape.
-
-torch's CPU kernels differ in the last bits between batch sizes, so the batch of one candidate is always its
-guidance branches and nothing else: candidate i is the same whether one or eight are asked for.
-"""
+"""Few-step guided sampling in the codec's latents: one call of the network a step for all views and branches."""
 
 from __future__ import annotations
 
@@ -11,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from masker.codec import MaskCodec
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
 from masker.diffusion import Branch, combine, guidance_branches, make_solver
-from masker.model import Conditions, Kept, MaskModel
+from masker.model import Conditions, Kept, MaskModel, Prepared
 
 
 def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
@@ -50,7 +45,7 @@ def sample_latents(
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
-) -> Tensor:
+) -> tuple[Tensor, Prepared]:
     """Denoises latents of B views, all guidance branches of a step in one call of the network.
 
     Args:
@@ -62,7 +57,7 @@ def sample_latents(
         sampling: Number of solver steps.
 
     Returns:
-        z_0, (B, C, h, w).
+        z_0, (B, C, h, w), and the prepared conditions of the fullest branch.
     """
     branches = guidance_branches(weights)
     repeated = repeat_conditions(conditions, len(branches))
@@ -75,19 +70,33 @@ def sample_latents(
         timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
         output = model.predict(stacked, timesteps, prepared)
         latents = solver.step(combine(output, branches), step, latents, return_dict=False)[0]
-    return latents
+    return latents, prepared.rows(slice(-len(noise), None))
 
 
 @torch.no_grad()
 def sample_masks(
     model: MaskModel,
-    codec: MaskCodec,
     conditions: Conditions,
     noise: Tensor,
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
-) -> Tensor:
-    """`sample_latents`, decoded: soft masks (B, R, R) in [0, 1]."""
-    latents = sample_latents(model, conditions, noise, weights, diffusion, sampling)
-    return codec.decode(latents).sigmoid()[:, 0]
+    sharp: Sequence[bool],
+) -> list[Tensor]:
+    """`sample_latents`, decoded and refined: soft masks in [0, 1].
+
+    Args:
+        sharp: For each view that is wanted (the first of them; the others are padding) whether the refiner's second
+            level is worth its time.
+        Others: As in `sample_latents`.
+
+    Returns:
+        One mask a view, (F, F) where sharp, else coarser.
+    """
+    latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
+    logits = model.read(latents, prepared)[1]
+    masks = []
+    for row, wanted in enumerate(sharp):
+        view = logits[row : row + 1]
+        masks.append((model.sharpen(view, prepared.rows(slice(row, row + 1))) if wanted else view).sigmoid()[0, 0])
+    return masks

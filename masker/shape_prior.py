@@ -27,28 +27,51 @@ class ShapePrior(nn.Module):
     Args:
         config: Sizes.
         text_width: Width of the summary of T_obj.
+        painted_channels: Of the painted layout.
     """
 
-    def __init__(self, config: ShapePriorConfig, text_width: int) -> None:
+    def __init__(self, config: ShapePriorConfig, text_width: int, painted_channels: int) -> None:
         super().__init__()
         self.config = config
-        # Besides the words: the frame's size, whose shape tells a pose or a side of the object from another.
-        self.draw = nn.Sequential(
-            nn.Linear(text_width + 2, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.side**2)
-        )
+        # Besides the words: the frame's proportions, which tell a pose or a side of the object from another; where on
+        # the canvas it is, which tells how far and from how high it is seen; how full the guide is, which tells a box,
+        # whose edges can be trusted, from a blob; what lies around it.
+        facts = text_width + 2 + 4 * config.place + painted_channels * config.layout_cells**2
+        layers: list[nn.Module] = []
+        for number in range(config.layers):
+            layers += [nn.Linear(config.hidden if number else facts, config.hidden), nn.SiLU()]
+        self.draw = nn.Sequential(*layers, nn.Linear(config.hidden, config.side**2))
 
-    def forward(self, text: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
+    def forward(self, text: Tensor, frame: GuideFrame, geometry: Tensor, painted: Tensor, resolution: int) -> Tensor:
         """Logits of the silhouette in a view, (B, 1, resolution, resolution).
 
         Args:
             text: Summary of T_obj, (B, D).
             frame: Where the object will lie; where there is none, the result means nothing.
-            resolution: Cells along one side of the view.
+            geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
+            painted: S, (B, C, R, R).
+            resolution: Cells along one side of the view that is asked for.
         """
         side = self.config.side
-        maps = self.draw(torch.cat([text, frame.half.log()], dim=1)).view(-1, 1, side, side)
+        facts = [text, frame.half.log()]
+        if self.config.place:
+            facts += [place_on_canvas(frame, geometry), frame.fill[:, None]]
+        if self.config.layout_cells:
+            facts.append(F.adaptive_avg_pool2d(painted, self.config.layout_cells).flatten(1))
+        maps = self.draw(torch.cat(facts, dim=1)).view(-1, 1, side, side)
         u, v = frame.cells(resolution)
         shape = (len(text), resolution, resolution)
         grid = torch.stack([u[:, None, :].expand(shape), v[:, :, None].expand(shape)], dim=-1) / self.config.reach
         seen = F.grid_sample(maps - OUTSIDE_LOGIT, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return seen + OUTSIDE_LOGIT
+
+
+def place_on_canvas(frame: GuideFrame, geometry: Tensor) -> Tensor:
+    """(B, 3): canvas x and y of a frame's centre, -1 to 1 across the canvas, and log2 of the view's share of it."""
+    across, down = geometry[:, 1, 0, :], geometry[:, 2, :, 0]
+    inner = 1 - 1 / across.shape[1]  # cell centres do not reach the view's edges
+    places = [
+        (line[:, 0] + line[:, -1]) / 2 + frame.center[:, axis] * (line[:, -1] - line[:, 0]) / (2 * inner)
+        for axis, line in enumerate((across, down))
+    ]
+    return torch.stack([*places, geometry[:, 3, 0, 0]], dim=1)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from masker.codec import MaskCodec, MaskVAE
 from masker.config import MaskerConfig
-from masker.examples import ExampleSource, MaskExample
+from masker.examples import ExampleSource, MaskExample, MixedSource
 from masker.guides import FORMS
 from masker.model import Conditions, Kept, MaskModel, SilhouetteModel
 from masker.sampling import sample_masks
@@ -19,7 +19,7 @@ from runtime.seeding import numpy_rng, torch_generator
 from scene.layout import label_colour
 from scene.seeds import derive_seed
 
-ZOOM = 2  # picture pixels per cell
+TILE_PX = 128
 CODEC_MASKS = 48
 SHEET_LABELS = 10
 CAPTION_PX = 110
@@ -30,8 +30,10 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _tile(values: np.ndarray) -> np.ndarray:
-    """uint8 (R, R, 3) enlarged, with a thin grey border."""
-    large = values.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+    """uint8 (R, R, 3) brought to `TILE_PX`, with a thin grey border."""
+    values = values[:: max(len(values) // TILE_PX, 1), :: max(len(values) // TILE_PX, 1)]
+    zoom = max(TILE_PX // len(values), 1)
+    large = values.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return np.pad(large, ((1, 1), (1, 1), (0, 0)), constant_values=128)
 
 
@@ -40,7 +42,7 @@ def _save(rows: list[np.ndarray], path: Path) -> None:
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
 
 
-def codec_sheet(codec: MaskVAE, source: ExampleSource, path: Path) -> float:
+def codec_sheet(codec: MaskVAE, source: MixedSource, path: Path) -> float:
     """Pairs of validation mask and reconstruction, eight pairs a row.
 
     Returns:
@@ -85,19 +87,20 @@ def denoiser_sheet(
     sampling = config.sampling
     scale = [sampling.free_temperature if example.form == "none" else sampling.temperature for example in examples]
     noise = noise * torch.tensor(scale).view(-1, 1, 1, 1)
-    soft = sample_masks(
+    seen = sample_masks(
         model,
-        codec,
         task_conditions(examples),
         noise,
         sampling.weights,
         config.diffusion,
         sampling,
-    ).numpy()
+        [True] * len(examples),
+    )
+    soft = np.stack([mask.numpy() for mask in seen])
     rows = []
     for start in range(0, len(examples), len(FORMS)):
         group = examples[start : start + len(FORMS)]
-        tiles = [_caption(group[0].label, ZOOM * source.resolution + 2)]
+        tiles = [_caption(group[0].label, TILE_PX + 2)]
         for example, mask in zip(group, soft[start : start + len(FORMS)], strict=True):
             tiles += [_tile(_layout(example, source)), _tile(_grey(example.guide))]
             tiles += [_tile(_grey(mask)), _tile(_grey(example.target))]
@@ -122,7 +125,7 @@ def silhouette_sheet(
         everything = torch.ones(len(examples), dtype=torch.bool)
         with torch.no_grad():
             logits, _ = model(task_conditions(examples), Kept(everything, everything, everything))
-        tiles = [_caption(examples[0].label, ZOOM * source.resolution + 2)]
+        tiles = [_caption(examples[0].label, TILE_PX + 2)]
         for example, silhouette in zip(examples, logits.sigmoid()[:, 0].numpy(), strict=True):
             tiles += [_tile(_grey(part)) for part in (example.guide, silhouette, example.target)]
         rows.append(np.concatenate(tiles, axis=1))

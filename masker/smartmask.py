@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from masker.codec import MaskVAE
-from masker.config import GuidanceWeights, MaskerConfig
+from masker.config import MaskerConfig
 from masker.guides import GUIDE_BOX_LEVEL, dilate_cells
 from masker.model import Conditions, MaskModel
+from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
 from masker.readout import read_mask, read_surface
 from masker.sampling import sample_masks
 from masker.texts import TextBook
-from masker.weights import load_masker
+from masker.weights import load_masker, load_placement
 from masker.windows import (
     Window,
     canvas_window,
@@ -36,6 +37,11 @@ from scene.seeds import StepSeed
 
 ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
+MIN_BOX_PX = 4
+SHARP_CELL_PX = 1.5
+BATCH = 4
+PLACE_ATTEMPTS = 8
+LOOSE_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,21 @@ class _Request:
     texts: dict[str, torch.Tensor]
     surface: bool
     guidance: Guidance | None
+    places: Places | None  # where it may lie, when it is not all for the guide to say
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one row of a batch is told: where to look, the guide there (F, F), and its first noise (C, h, w)."""
+
+    window: Window
+    guide: np.ndarray
+    noise: torch.Tensor
 
 
 @dataclass(frozen=True)
 class _View:
-    """One pass of the network: where it looked and the soft mask (R, R) it saw."""
+    """What came of a pass: where it looked and the soft mask it saw, (F, F) or coarser."""
 
     window: Window
     soft: np.ndarray
@@ -66,12 +82,20 @@ class SmartMask:
         codec, model: In evaluation mode.
         texts: Text features.
         surfaces: Labels that are surfaces (sky, grass): read out whole, never zoomed.
+        placement: Says where mask-free objects go; without one, the mask model has to know by itself.
     """
 
     def __init__(
-        self, config: MaskerConfig, codec: MaskVAE, model: MaskModel, texts: TextBook, surfaces: Sequence[str] = ()
+        self,
+        config: MaskerConfig,
+        codec: MaskVAE,
+        model: MaskModel,
+        texts: TextBook,
+        surfaces: Sequence[str] = (),
+        placement: PlacementPrior | None = None,
     ) -> None:
         self.config, self.codec, self.model, self.texts = config, codec, model, texts
+        self.placement = placement
         self.surfaces = frozenset(surfaces)
 
     @classmethod
@@ -87,7 +111,7 @@ class SmartMask:
         """
         config, codec, model, facts = load_masker(Path(path))
         surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
-        return cls(config, codec, model, texts or TextBook.load(config.text), surfaces)
+        return cls(config, codec, model, texts or TextBook.load(config.text), surfaces, load_placement(Path(path)))
 
     def predict(
         self,
@@ -102,7 +126,7 @@ class SmartMask:
     ) -> list[MaskCandidate]:
         """Amodal masks of the next object, best first.
 
-        Candidate i depends on (scene, texts, guidance, seed, i), not on `count`.
+        Candidate i depends on (scene, texts, guidance, seed, i), not on `count`, to the bit.
 
         Args:
             scene: What is there already; its layout is all that is looked at.
@@ -123,7 +147,11 @@ class SmartMask:
         if count < 1:
             raise ValueError(f"count is {count}; ask for at least 1 candidate")
         request = self._request(scene, label, description or label, context, guidance)
-        found = [self._candidate(request, seed, number) for number in range(count)]
+        found = [
+            candidate
+            for start in range(0, count, BATCH)
+            for candidate in self._batch(request, seed, range(start, min(start + BATCH, count)))
+        ]
         candidates = [candidate for candidate in found if candidate is not None]
         if not candidates:
             raise ModelError(
@@ -138,60 +166,119 @@ class SmartMask:
         if guidance is not None and guidance.map.shape != scene.size.shape:
             raise ValueError(f"the guide is {guidance.map.shape}; the canvas is {scene.size.shape}")
         layout = scene.layout
-        return _Request(
-            size=scene.size,
-            layout=(layout.index + 1).astype(np.int16),
-            labels=self.texts.label_table(("", *layout.labels)),
-            texts=self.texts.batch([description], [context]),
-            surface=label in self.surfaces and guidance is None,
-            guidance=guidance,
-        )
+        index = (layout.index + 1).astype(np.int16)
+        labels = self.texts.label_table(("", *layout.labels))
+        texts = self.texts.batch([description], [context])
+        surface = label in self.surfaces and guidance is None
+        loose = guidance is None or guidance.tightness < 1
+        places = self._places(scene.size, index, labels, texts) if loose and not surface else None
+        return _Request(scene.size, index, labels, texts, surface, guidance, places)
 
-    def _candidate(self, request: _Request, seed: StepSeed, number: int) -> MaskCandidate | None:
-        for attempt in range(self.config.sampling.attempts):
-            candidate = self._attempt(request, seed.derive("mask", number, attempt), number, attempt)
-            if candidate is not None:
-                return candidate
-        return None
-
-    def _attempt(self, request: _Request, seed: int, number: int, attempt: int) -> MaskCandidate | None:
-        """One draw: the first pass, perhaps the zoom pass; None where the mask came out empty."""
-        generator = torch_generator(seed)
-        first = self._first_view(request, generator)
-        mask = self._read(first, request)
-        if int(mask.sum()) < MIN_MASK_PX:
+    def _places(
+        self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
+    ) -> Places | None:
+        if self.placement is None:
             return None
+        window, resolution = canvas_window(size), self.placement.config.resolution
+        index = sample_cells(layout, window, resolution)
+        inputs = PlacementInputs(
+            index=torch.from_numpy(index).long()[None],
+            labels=labels,
+            geometry=torch.from_numpy(geometry_channels(window, size, resolution))[None],
+            object=mean_tokens(texts["object_tokens"], texts["object_mask"]),
+            context=mean_tokens(texts["context_tokens"], texts["context_mask"]),
+        )
+        return self.placement.places(inputs)
+
+    def _batch(self, request: _Request, seed: StepSeed, numbers: range) -> list[MaskCandidate | None]:
+        """Up to `BATCH` candidates, every step of the sampler one call for all of them; None where one stayed empty."""
+        found: list[MaskCandidate | None] = [None] * len(numbers)
+        for attempt in range(self.config.sampling.attempts):
+            if all(found):
+                break
+            generators = [torch_generator(seed.derive("mask", number, attempt)) for number in numbers]
+            guides = [self._guidance(request, generator) for generator in generators]
+            rows = zip(guides, generators, strict=True)
+            first = self._look(request, [self._first_pass(request, *row) for row in rows])
+            masks = [self._read(view, request) for view in first]
+            again = self._refined(request, masks, generators)
+            for slot, number in enumerate(numbers):
+                if found[slot] is None and int(masks[slot].sum()) >= MIN_MASK_PX:
+                    facts = {"candidate": float(number), "attempt": float(attempt)}
+                    found[slot] = self._candidate(request, guides[slot], masks[slot], first[slot], again[slot], facts)
+        return found
+
+    def _candidate(
+        self,
+        request: _Request,
+        guidance: Guidance | None,
+        mask: np.ndarray,
+        first: _View,
+        again: _View | None,
+        facts: dict[str, float],
+    ) -> MaskCandidate:
         last, first_mask = first, None
-        if self._wants_refinement(request):
-            zoomed = self._refined_view(request, mask, generator)
-            refined = self._read(zoomed, request) if zoomed is not None else None
+        if again is not None:
+            refined = self._read(again, request)
             # A zoom pass that loses the object is worth less than the first pass.
-            if zoomed is not None and refined is not None and int(refined.sum()) >= MIN_MASK_PX:
-                last, first_mask, mask = zoomed, mask, refined
-        quality = self._quality(last, mask, first_mask, request.guidance)
-        facts = {"candidate": float(number), "attempt": float(attempt), "passes": 1.0 if first_mask is None else 2.0}
+            if int(refined.sum()) >= MIN_MASK_PX:
+                last, first_mask, mask = again, mask, refined
+        quality = self._quality(last, mask, first_mask, guidance)
+        facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _first_view(self, request: _Request, generator: torch.Generator) -> _View:
-        """The whole canvas when mask-free, else straight a window round the guide."""
-        sampling, resolution = self.config.sampling, self.codec.resolution
-        if request.guidance is None:
-            window = canvas_window(request.size)
-            guide = np.zeros((resolution, resolution), dtype=np.float32)
+    def _guidance(self, request: _Request, generator: torch.Generator) -> Guidance | None:
+        """What guides this candidate: the person's hint, one near it, or a box from the placement prior."""
+        given, places = request.guidance, request.places
+        if given is not None:
+            return given if given.tightness == 1 else loosened(given, places, request.size, generator)
+        if places is None:
+            return None
+        for _ in range(PLACE_ATTEMPTS):
+            drawn = places.sample(generator, self.config.sampling.placement_top_p)
+            box = view_box(drawn, canvas_window(request.size)).clip(request.size)
+            if min(box.width, box.height) >= MIN_BOX_PX:
+                return Guidance.from_box(box, request.size)
+        return None
+
+    def _first_pass(self, request: _Request, guidance: Guidance | None, generator: torch.Generator) -> _Pass:
+        """The whole canvas when nothing guides, else straight a window round the guide."""
+        sampling, fine = self.config.sampling, self.model.fine
+        if guidance is None:
             # Where a surface lies is no matter of taste: no diversity wanted.
             temperature = sampling.temperature if request.surface else sampling.free_temperature
-            return self._look(request, window, guide, sampling.free_weights, temperature, generator)
-        factor = self.config.examples.window[request.guidance.kind]
-        window = window_round(guide_box(request.guidance), factor, request.size)
-        guide = sample_coverage(request.guidance.map, window, resolution)
-        return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
+            guide = np.zeros((fine, fine), dtype=np.float32)
+            return _Pass(canvas_window(request.size), guide, self._noise(temperature, generator))
+        factor = self.config.examples.window[guidance.kind]
+        window = window_round(guide_box(guidance), factor, request.size)
+        guide = sample_coverage(guidance.map, window, fine, supersample=2)
+        return _Pass(window, guide, self._noise(sampling.temperature, generator))
 
-    def _wants_refinement(self, request: _Request) -> bool:
+    def _noise(self, temperature: float, generator: torch.Generator) -> torch.Tensor:
+        # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
+        # validation objects: raggedness of a young model falls, IoU under guides rises.
+        codec = self.codec
+        return temperature * torch.randn(
+            (codec.latent_channels, codec.latent_size, codec.latent_size), generator=generator
+        )
+
+    def _refined(
+        self, request: _Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
+    ) -> list[_View | None]:
+        """Zoom refinement: the same model on windows round the first masks, which serve as scribbles."""
         refine = self.config.sampling.refine
-        return not request.surface and (refine == "all" or (refine == "free" and request.guidance is None))
+        free = request.guidance is None and request.places is None
+        none: list[_View | None] = [None] * len(masks)
+        if request.surface or refine == "none" or (refine == "free" and not free):
+            return none
+        passes = [self._zoom_pass(request, *row) for row in zip(masks, generators, strict=True)]
+        wanted = next((row for row in passes if row is not None), None)
+        if wanted is None:
+            return none
+        views = self._look(request, [row or wanted for row in passes])
+        return [view if row is not None else None for view, row in zip(views, passes, strict=True)]
 
-    def _refined_view(self, request: _Request, mask: np.ndarray, generator: torch.Generator) -> _View | None:
-        """Zoom refinement: the same model on a window round the first mask, which serves as scribble."""
+    def _zoom_pass(self, request: _Request, mask: np.ndarray, generator: torch.Generator) -> _Pass | None:
         sampling = self.config.sampling
         box = Box.from_mask(mask)
         if box is None:
@@ -201,36 +288,36 @@ class SmartMask:
         window = window_round(extent, self.config.examples.window["scribble"], request.size)
         if window.side > ZOOM_WORTHWHILE * max(request.size):
             return None
-        seen = sample_coverage(mask, window, self.codec.resolution)
-        guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.codec.resolution)
-        return self._look(request, window, guide, sampling.weights, sampling.temperature, generator)
+        seen = sample_coverage(mask, window, self.model.fine, supersample=2)
+        guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.model.fine)
+        return _Pass(window, guide, self._noise(sampling.temperature, generator))
 
-    def _look(
-        self,
-        request: _Request,
-        window: Window,
-        guide: np.ndarray,
-        weights: GuidanceWeights,
-        temperature: float,
-        generator: torch.Generator,
-    ) -> _View:
-        """One sampled soft mask of one view."""
-        resolution = self.codec.resolution
-        index = sample_cells(request.layout, window, resolution)
+    def _look(self, request: _Request, passes: Sequence[_Pass]) -> list[_View]:
+        """Sampled soft masks, one a pass.
+
+        torch's CPU kernels differ in the last bits between batch sizes, so the network always sees `BATCH` rows, the
+        first one standing in for those that are not there: a row is the same whatever keeps it company.
+        """
+        resolution, config = self.codec.resolution, self.config
+        rows = [*passes, *[passes[0]] * (BATCH - len(passes))]
+
+        def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(np.stack(arrays))
+
         conditions = Conditions(
-            index=torch.from_numpy(index).long()[None],
+            index=stack([sample_cells(request.layout, row.window, resolution) for row in rows]).long(),
             labels=request.labels,
-            guide=torch.from_numpy(guide)[None, None],
-            geometry=torch.from_numpy(geometry_channels(window, request.size, resolution))[None],
-            **request.texts,
+            guide=stack([row.guide for row in rows])[:, None],
+            geometry=stack([geometry_channels(row.window, request.size, resolution) for row in rows]),
+            **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},
         )
-        shape = (1, self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size)
-        # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
-        # validation objects: raggedness of a young model falls, IoU under guides rises.
-        noise = temperature * torch.randn(shape, generator=generator)
-        config = self.config
-        soft = sample_masks(self.model, self.codec, conditions, noise, weights, config.diffusion, config.sampling)
-        return _View(window, soft[0].numpy())
+        free = request.guidance is None and request.places is None
+        weights = config.sampling.free_weights if free else config.sampling.weights
+        noise = torch.stack([row.noise for row in rows])
+        # Cells of about a pixel have nothing left to show.
+        sharp = [row.window.side > SHARP_CELL_PX * 2 * resolution for row in passes]
+        soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
+        return [_View(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
 
     def _read(self, view: _View, request: _Request) -> np.ndarray:
         sampling = self.config.sampling
@@ -265,3 +352,47 @@ def guide_box(guidance: Guidance) -> Box:
     if box is None:
         raise ValueError("the guide is empty")
     return box
+
+
+def view_box(box: torch.Tensor, window: Window) -> Box:
+    """A box (4,), 0 to 1 across a view, in canvas px; at least 1 px wide and high."""
+    x0, x1 = (window.x0 + float(box[i]) * window.side for i in (0, 2))
+    y0, y1 = (window.y0 + float(box[i]) * window.side for i in (1, 3))
+    left, top = round(x0), round(y0)
+    return Box(left, top, max(round(x1), left + 1), max(round(y1), top + 1))
+
+
+def loosened(guidance: Guidance, places: Places | None, size: Size, generator: torch.Generator) -> Guidance:
+    """A guide near the one given: moved and scaled, its box still overlapping the given one by IoU >= tightness.
+
+    Args:
+        guidance: Its `tightness` is below 1.
+        places: Among such boxes, likely ones are preferred; None: all are alike.
+        size: Canvas.
+        generator: Source of the draw.
+    """
+    given, slack = guide_box(guidance), 1 - guidance.tightness
+    shift = torch.rand((LOOSE_DRAWS, 4), generator=generator) * 2 - 1
+    shift[0] = 0  # the guide itself is always among them
+    sides = torch.tensor([given.width, given.height]) * (slack * shift[:, 2:] * 0.7).exp()
+    centers = torch.tensor([given.x0 + given.x1, given.y0 + given.y1]) / 2
+    centers = centers + slack * shift[:, :2] * torch.tensor([given.width, given.height])
+    edges = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
+    boxes = [Box(*(round(float(edge)) for edge in row)) for row in edges]
+    near = [box.iou(given) >= guidance.tightness and box.clip(size).area > 0 for box in boxes]
+    window = canvas_window(size)
+    corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
+    density = places.log_density((edges - corner) / window.side) if places is not None else torch.zeros(LOOSE_DRAWS)
+    density = density.masked_fill(~torch.tensor(near), -float("inf"))
+    chosen = int(torch.multinomial(density.softmax(0), 1, generator=generator))
+    return moved(guidance, given, boxes[chosen])
+
+
+def moved(guidance: Guidance, source: Box, target: Box) -> Guidance:
+    """A guide carried from one box into another, canvas px: shifted, and stretched by nearest pixels."""
+    height, width = guidance.map.shape
+    ys = source.y0 + (np.arange(height) + 0.5 - target.y0) * source.height / target.height
+    xs = source.x0 + (np.arange(width) + 0.5 - target.x0) * source.width / target.width
+    valid = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))[None, :]
+    rows, columns = ys.astype(np.intp).clip(0, height - 1), xs.astype(np.intp).clip(0, width - 1)
+    return Guidance(guidance.kind, np.where(valid, guidance.map[np.ix_(rows, columns)], np.float32(0)))

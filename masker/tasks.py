@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
-from masker.examples import ExampleSource, MaskExample
-from masker.model import Conditions, Kept, MaskModel, SilhouetteModel
+from masker.examples import MaskExample, MixedSource
+from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled
+from masker.refiner import tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
-from runtime.seeding import torch_generator
+from runtime.seeding import seeded, torch_generator
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
-M = TypeVar("M", bound=nn.Module)
+TILE_PARTS = 16  # tiles of the refiner's second level start at sixteenths of a view
 STANDARDISE_SAMPLES = 1024  # masks over which the codec's latent mean and deviation are measured
 
 
@@ -42,10 +43,10 @@ class CodecBatch:
 class CodecTask:
     """Stage `codec`: the mask VAE on masks in windows and on the whole canvas."""
 
-    def __init__(self, config: CodecConfig, corpus: Corpus) -> None:
+    def __init__(self, config: CodecConfig, corpora: Sequence[Corpus]) -> None:
         self.config = config
-        self.source = ExampleSource(corpus, "train", config.examples, config.codec.resolution, config.fit.seed)
-        self.held_out = ExampleSource(corpus, "val", config.examples, config.codec.resolution, config.fit.seed)
+        self.source = MixedSource(corpora, "train", config.examples, config.codec.resolution, config.fit.seed)
+        self.held_out = MixedSource(corpora, "val", config.examples, config.codec.resolution, config.fit.seed)
         self.model: nn.Module = seeded(lambda: MaskVAE(config.codec), config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> CodecBatch:
@@ -73,13 +74,14 @@ class CodecTask:
 
 @dataclass(frozen=True)
 class DenoiserBatch:
-    """Everything one step needs; B samples."""
+    """Everything one step needs; B samples. `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`."""
 
     masks: Tensor
     conditions: Conditions
     kept: Kept
     noise: Tensor
     timesteps: Tensor
+    tiles: tuple[int, int]
 
 
 class DenoiserTask:
@@ -87,7 +89,7 @@ class DenoiserTask:
 
     Args:
         config: Root config.
-        corpus: Training data.
+        corpora: Training data.
         codec: Overrides `config.codec` (tests).
         texts: Overrides the shared text encoder (tests).
     """
@@ -95,7 +97,7 @@ class DenoiserTask:
     def __init__(
         self,
         config: MaskerConfig,
-        corpus: Corpus,
+        corpora: Sequence[Corpus],
         codec: MaskVAE | None = None,
         texts: TextBook | None = None,
     ) -> None:
@@ -103,13 +105,13 @@ class DenoiserTask:
         self.codec = codec if codec is not None else load_codec(Path(config.codec))
         self.codec.eval().requires_grad_(False)
         resolution, seed = self.codec.resolution, config.fit.seed
-        self.source = ExampleSource(corpus, "train", config.examples, resolution, seed)
-        self.held_out = ExampleSource(corpus, "val", config.examples, resolution, seed)
-        self.texts = texts if texts is not None else TextBook.load(config.text)
-        self.labels = self.texts.label_table(self.source.labels)
         self.process = NoiseProcess(config.diffusion)
         self.whole = seeded(lambda: build_model(config, self.codec), seed)
         self.model: nn.Module = self.whole
+        self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
+        self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
+        self.texts = texts if texts is not None else TextBook.load(config.text)
+        self.labels = self.texts.label_table(self.source.labels)
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -122,6 +124,7 @@ class DenoiserTask:
             self._kept(samples),
             sample_noise(seed, "denoiser", samples, shape),
             self._timesteps(samples),
+            self._tile(samples[0]),
         )
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
@@ -144,6 +147,12 @@ class DenoiserTask:
         keep = torch.from_numpy((draws[:, :3] >= shares) & kept)
         return Kept(keep[:, 0], keep[:, 1], keep[:, 2])
 
+    def _tile(self, sample: int) -> tuple[int, int]:
+        x, y = np.random.default_rng(derive_seed(self.config.fit.seed, "mask tile", sample)).integers(
+            0, TILE_PARTS // 2 + 1, 2
+        )
+        return int(x), int(y)
+
     def _timesteps(self, samples: Sequence[int]) -> Tensor:
         # A golden-ratio sequence spreads the steps of any run of samples evenly: less gradient noise
         # than independent draws, and still a function of the sample number alone.
@@ -155,76 +164,118 @@ class DenoiserTask:
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
+        masks = pooled(batch.masks, self.codec.resolution)
         with torch.no_grad():
-            clean = self.codec.encode(batch.masks)
+            clean = self.codec.encode(masks)
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
         output, prepared = model(noisy, batch.timesteps, batch.conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
         loss = (error * self.process.weights(batch.timesteps)).mean()
         facts = {"v_loss": error.detach().mean().item()}
-        weight = self.config.diffusion.mask_loss_weight
-        if weight > 0:
-            term = self._mask_loss(noisy, output, batch)
+        for name, (weight, term) in self._mask_losses(noisy, output, prepared, batch).items():
             loss = loss + weight * term
-            facts["mask_loss"] = term.item()
-        term = _silhouette_loss(prepared.silhouette, prepared.guided, batch.masks)
+            facts[name] = term.item()
+        term = silhouette_loss(prepared.silhouette, prepared.guided, masks)
         facts["silhouette_loss"] = term.item()
         return loss + self.config.shape_prior.loss_weight * term, facts
 
-    def _mask_loss(self, noisy: Tensor, output: Tensor, batch: DenoiserBatch) -> Tensor:
-        """Cross entropy and Dice of the decoded estimate of z_0, on every other sample (decoding costs time).
+    def _mask_losses(
+        self, noisy: Tensor, output: Tensor, prepared: Prepared, batch: DenoiserBatch
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and loss of the decoded estimate of z_0, and of the refined one.
 
-        Mean squared error in latents does not know which errors move an outline; this term does. At high
-        noise and without a guide the estimate is an average over places, and a sharp mask is the wrong
-        thing to ask for: there the weight is the share of signal left.
+        On every other sample, since decoding costs time. Mean squared error in latents does not know which errors
+        move an outline; these terms do. At high noise and without a guide the estimate is an average over places,
+        and a sharp mask is the wrong thing to ask for: there the weight is the share of signal left.
         """
-        half = slice(0, None, 2)
+        config, half = self.config, slice(0, None, 2)
+        if not config.diffusion.mask_loss_weight and config.refiner is None:
+            return {}
         estimate = self.process.estimate_clean(noisy[half], output[half], batch.timesteps[half])
-        logits, masks = self.codec.decode(estimate), batch.masks[half]
-        entropy = nn.functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((1, 2, 3))
-        soft = logits.sigmoid()
-        overlap, total = (soft * masks).sum((1, 2, 3)), (soft + masks).sum((1, 2, 3))
-        dice = 1 - (2 * overlap + 1) / (total + 1)
-        guided = (batch.conditions.guide[half].amax((1, 2, 3)) > 0) & batch.kept.layout[half]
-        trust = torch.where(guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
-        return ((entropy + 0.2 * dice) * trust).mean()
+        kept = prepared.rows(half)
+        coarse, fine = self.whole.read(estimate, kept)
+        trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
+        masks = batch.masks[half]
+
+        def loss(logits: Tensor, truth: Tensor) -> Tensor:
+            return (mask_loss(logits, pooled(truth, logits.shape[-1])) * trust[: len(logits)]).mean()
+
+        losses = {"mask_loss": (config.diffusion.mask_loss_weight, loss(coarse, masks))}
+        if config.refiner is not None:
+            losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
+        if config.refiner is not None and config.refiner.levels > 1:
+            few = slice(0, (len(fine) + 1) // 2)  # a tile costs as much as a view
+            truth = tile_of(masks[few], *batch.tiles, TILE_PARTS)
+            tile = self._tile_logits(fine[few].detach(), kept, batch.tiles)
+            losses["tile_loss"] = (config.refiner.loss_weight / 2, loss(tile, truth))
+        return losses
+
+    def _tile_logits(self, fine: Tensor, kept: Prepared, tile: tuple[int, int]) -> Tensor:
+        """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
+        assert self.whole.refiner is not None
+        count = len(fine)
+        return cast(
+            Tensor,
+            self.whole.refiner(
+                tile_of(fine, *tile, TILE_PARTS),
+                tile_of(kept.guide[:count], *tile, TILE_PARTS),
+                zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS),
+                kept.summary[:count].detach(),
+            ),
+        )
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
-        denoiser_sheet(cast(MaskModel, model), self.codec, self.conditions, self.held_out, self.config, path)
+        source = self.held_out.sources[0]
+        denoiser_sheet(cast(MaskModel, model), self.codec, self.conditions, source, self.config, path)
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder: config, labels, codec and model weights."""
-        export_masker(model, self.codec, self.config, self.source.labels, self.source.corpus, out)
+        export_masker(model, self.codec, self.config, self.source.corpora, out)
 
 
 class SilhouetteTask(DenoiserTask):
     """Stage `silhouette`: the shape prior alone. What the denoiser starts from then shows the object already."""
 
     def __init__(
-        self, config: MaskerConfig, corpus: Corpus, codec: MaskVAE | None = None, texts: TextBook | None = None
+        self,
+        config: MaskerConfig,
+        corpora: Sequence[Corpus],
+        codec: MaskVAE | None = None,
+        texts: TextBook | None = None,
     ) -> None:
-        super().__init__(config, corpus, codec, texts)
+        super().__init__(config, corpora, codec, texts)
         self.model = SilhouetteModel(self.whole)
+
+    def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
+        """As in `DenoiserTask`, without the scene texts, which the shape prior does not see."""
+        return super().conditions([replace(example, context="") for example in examples])
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
         silhouette, guided = model(batch.conditions, batch.kept)
-        return _silhouette_loss(silhouette, guided, batch.masks), {}
+        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
-        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out, path)
+        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out.sources[0], path)
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder; its denoiser is untrained still."""
         super().export(self.whole, out)
 
 
-def _silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
-    entropy = nn.functional.binary_cross_entropy_with_logits(silhouette, masks, reduction="none")
-    return (entropy.mean((1, 2, 3)) * guided).mean()
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross entropy and a light soft Dice of logits (B, 1, R, R) against coverage in [0, 1], (B,)."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((1, 2, 3))
+    soft = logits.sigmoid()
+    overlap, total = (soft * masks).sum((1, 2, 3)), (soft + masks).sum((1, 2, 3))
+    return entropy + 0.2 * (1 - (2 * overlap + 1) / (total + 1))
+
+
+def silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:
+    """`mask_loss` of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
+    return (mask_loss(silhouette, masks) * guided).mean()
 
 
 def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:
@@ -232,10 +283,3 @@ def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[i
     return torch.stack(
         [torch.randn(shape, generator=torch_generator(derive_seed(seed, purpose, "noise", n))) for n in samples]
     )
-
-
-def seeded(build: Callable[[], M], seed: int) -> M:
-    """`build()` with torch's global generator seeded for its duration and restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "initial weights"))
-        return build()

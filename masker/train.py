@@ -1,23 +1,30 @@
-"""`smartscene train masker`: either stage, told apart by `stage` in the config."""
+"""`smartscene train masker`: any stage, told apart by `stage` in the config."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from masker.config import STAGES, CodecConfig, MaskerConfig
-from masker.weights import load_masker
+from torch import nn
+
+from masker.config import STAGES, CodecConfig, MaskerConfig, PlacementStageConfig
+from masker.weights import load_codec, load_masker
 from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
 from scene.corpus.store import Corpus
 
+log = logging.getLogger(__name__)
 
-def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
-    """Trains the mask codec or the denoiser; deployable weights end in `out/export`.
+
+def train(
+    config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
+) -> None:
+    """Trains one stage of the mask model; deployable weights end in `out/export`.
 
     Args:
-        config: YAML with `stage: codec` or `stage: denoiser`.
-        data: Corpus folder.
+        config: YAML whose `stage` is one of `masker.config.STAGES`.
+        data: Corpus folders; examples are mixed by `examples.corpus_shares`.
         out: Run folder: snapshots, sheets, log, export.
         overrides: `a.b=c` settings.
         resume: Go on from the newest snapshot in `out`.
@@ -25,19 +32,35 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
     Raises:
         UserError: config, corpus, codec or snapshot cannot be used.
     """
+    from masker.placement_task import PlacementTask
     from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
 
     settings = load_stage(STAGES, config, overrides)
-    assert isinstance(settings, CodecConfig | MaskerConfig)
-    corpus = Corpus.open(data)
+    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig)
+    corpora = [Corpus.open(folder) for folder in data]
     task: TrainingTask
     if isinstance(settings, CodecConfig):
-        task = CodecTask(settings, corpus)
+        task = codec_task = CodecTask(settings, corpora)
+        if settings.start_from and not resume:
+            codec_task.model.load_state_dict(load_codec(Path(settings.start_from)).state_dict())
+    elif isinstance(settings, PlacementStageConfig):
+        task = PlacementTask(settings, corpora)
     else:
         kind = SilhouetteTask if settings.stage == "silhouette" else DenoiserTask
-        task = model_task = kind(settings, corpus)
+        task = model_task = kind(settings, corpora)
         if settings.start_from and not resume:
-            model_task.whole.load_state_dict(load_masker(Path(settings.start_from))[2].state_dict())
+            warm_start(model_task.whole, load_masker(Path(settings.start_from))[2])
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)
+
+
+def warm_start(model: nn.Module, other: nn.Module) -> list[str]:
+    """Copies weights of `other` with the same name and shape in `model`; returns the names that start fresh."""
+    mine, theirs = model.state_dict(), other.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    model.load_state_dict(fitting, strict=False)
+    left = [name for name in mine if name not in fitting]
+    if left:
+        log.warning("%d of %d weights start fresh: %s ...", len(left), len(mine), ", ".join(left[:4]))
+    return left

@@ -1,30 +1,35 @@
 """Building, exporting and loading the mask model's parts: safetensors and YAML, nothing else.
 
 An exported masker folder holds `masker.yaml` (resolved config), `codec.yaml`, `labels.json`, `codec.safetensors` and
-`model.safetensors`; a codec folder holds the two codec files.
+`model.safetensors`, and `placement.yaml` with `placement.safetensors` where it can place objects by itself; a codec
+folder holds the two codec files, a placement folder the other two.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from masker.codec import MaskCodec, MaskVAE
-from masker.config import CodecConfig, MaskerConfig
+from masker.config import CodecConfig, MaskerConfig, PlacementStageConfig
 from masker.model import MaskModel
+from masker.placement import PlacementPrior
 from runtime.config import load_config, save_config
 from runtime.files import write_json
 from runtime.weights import load_weights, save_weights
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 
+PLACEMENT_FILES = ("placement.yaml", "placement.safetensors")
+
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
     """An untrained mask model that fits a codec."""
-    return MaskModel(config.layout_encoder, config.denoiser, config.text, config.shape_prior, codec)
+    return MaskModel(config.layout_encoder, config.denoiser, config.text, config.shape_prior, config.refiner, codec)
 
 
 def export_codec(codec: nn.Module, config: CodecConfig, out: Path) -> None:
@@ -49,9 +54,7 @@ def load_codec(folder: Path) -> MaskVAE:
     return codec.eval().requires_grad_(False)
 
 
-def export_masker(
-    model: nn.Module, codec: MaskVAE, config: MaskerConfig, labels: Sequence[str], corpus: Corpus, out: Path
-) -> None:
+def export_masker(model: nn.Module, codec: MaskVAE, config: MaskerConfig, corpora: Sequence[Corpus], out: Path) -> None:
     """Writes a complete masker folder (fp16)."""
     out.mkdir(parents=True, exist_ok=True)
     save_weights(codec, out / "codec.safetensors")
@@ -60,11 +63,39 @@ def export_masker(
     save_weights(model, out / "model.safetensors")
     # Where a training started from is nobody's business who uses its weights.
     save_config(config.model_copy(update={"start_from": None}), out / "masker.yaml")
-    surfaces = [label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"]
-    write_json(
-        out / "labels.json",
-        {"world": corpus.name, "licence": corpus.licence, "labels": list(labels[1:]), "surfaces": surfaces},
-    )
+    if config.placement is not None:
+        for name in PLACEMENT_FILES:
+            shutil.copyfile(Path(config.placement) / name, out / name)
+    labels = dict.fromkeys(label for corpus in corpora for label in corpus.labels)
+    kinds = {label: corpus.vocabulary.kind(label) for corpus in corpora for label in corpus.labels}
+    facts = {
+        "world": "+".join(corpus.name for corpus in corpora),
+        "licence": " and ".join(dict.fromkeys(corpus.licence for corpus in corpora)),
+        "labels": list(labels),
+        "surfaces": [label for label in labels if kinds[label] == "surface"],
+    }
+    write_json(out / "labels.json", facts)
+
+
+def export_placement(model: nn.Module, config: PlacementStageConfig, out: Path) -> None:
+    """Writes `placement.yaml` and `placement.safetensors` (fp16)."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_weights(model, out / "placement.safetensors")
+    save_config(config, out / "placement.yaml")
+
+
+def load_placement(folder: Path) -> PlacementPrior | None:
+    """The placement prior of a folder; None where it holds none.
+
+    Raises:
+        UserError: its weights do not fit.
+    """
+    if not (folder / "placement.yaml").is_file():
+        return None
+    config = load_config(PlacementStageConfig, folder / "placement.yaml")
+    prior = PlacementPrior(config.placement, config.text.width)
+    load_weights(prior, folder / "placement.safetensors")
+    return prior.eval().requires_grad_(False)
 
 
 def load_masker(folder: Path) -> tuple[MaskerConfig, MaskVAE, MaskModel, dict[str, object]]:

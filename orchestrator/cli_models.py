@@ -6,37 +6,52 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-ROOMS = click.Choice(["planner", "masker", "inpainter"])
+ROOMS = click.Choice(["planner", "masker", "inpainter", "judge"])
+_MODULES = {"judge": "perception"}
 
 
-def corpus_path(data: Path | None, world: str) -> Path:
-    """`--data`, else `$SMARTSCENE_CORPORA/<world>`, else `runs/data/<world>`."""
-    return data or Path(os.environ.get("SMARTSCENE_CORPORA") or "runs/data") / world
+def corpus_paths(data: tuple[Path, ...], worlds: Sequence[str]) -> list[Path]:
+    """`--data`, else `$SMARTSCENE_CORPORA/<world>` or `runs/data/<world>` for each world."""
+    return list(data) or [Path(os.environ.get("SMARTSCENE_CORPORA") or "runs/data") / world for world in worlds]
+
+
+def _room(name: str, part: str) -> Any:
+    return importlib.import_module(f"{_MODULES.get(name, name)}.{part}")
 
 
 @click.command()
 @click.argument("room", type=ROOMS)
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="Training config, see configs/<room>/.")
-@click.option("--data", type=click.Path(path_type=Path), help="Corpus folder [default: runs/data/park].")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Corpus folder, repeatable [default: runs/data/park].",
+)
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Training folder.")
 @click.option("--resume", is_flag=True, help="Go on from the newest snapshot in --out.")
-def train(room: str, config: Path, data: Path | None, overrides: tuple[str, ...], out: Path, resume: bool) -> None:
+def train(room: str, config: Path, data: tuple[Path, ...], overrides: tuple[str, ...], out: Path, resume: bool) -> None:
     """Train ROOM; weights appear in OUT/export at every snapshot."""
-    module = importlib.import_module(f"{room}.train")
-    module.train(config, data=corpus_path(data, "park"), out=out, overrides=overrides, resume=resume)
+    _room(room, "train").train(config, data=corpus_paths(data, ["park"]), out=out, overrides=overrides, resume=resume)
 
 
 @click.command()
 @click.argument("room", type=ROOMS)
 @click.option("--preset", default="park", show_default=True, help="Whose weights.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
-@click.option("--data", type=click.Path(path_type=Path), help="Corpus folder [default: runs/data/<world>].")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Corpus folder, repeatable [default: those of the preset's world].",
+)
 @click.option("--split", default="val", show_default=True, help="train, val, test or all.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="At most so many objects or scenes.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -45,7 +60,7 @@ def evaluate(
     room: str,
     preset: str,
     overrides: tuple[str, ...],
-    data: Path | None,
+    data: tuple[Path, ...],
     split: str,
     limit: int | None,
     seed: int,
@@ -62,17 +77,17 @@ def evaluate(
     if split not in SPLITS:
         raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     set_threads(config.threads)
-    module = importlib.import_module(f"{room}.evaluate")
-    result: dict[str, Any] = module.evaluate(
+    result: dict[str, Any] = _room(room, "evaluate").evaluate(
         room_weights(config, room),
-        data=corpus_path(data, config.world),
+        data=corpus_paths(data, [config.world]),
         split=split,
         limit=limit,
         seed=seed,
         progress=not as_json and sys.stderr.isatty(),
     )
     result["command"] = "smartscene " + " ".join(sys.argv[1:])
-    click.echo(json.dumps(result) if as_json else _table(result))
+    table = result.pop("table", None)
+    click.echo(json.dumps(result) if as_json else table or _table(result))
 
 
 def _table(result: dict[str, Any], indent: str = "") -> str:

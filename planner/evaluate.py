@@ -233,13 +233,19 @@ def _mean(values: Sequence[float | bool]) -> float | None:
 
 
 def evaluate(
-    pretrained: Path, *, data: Path, split: str = "val", limit: int | None = None, seed: int = 0, progress: bool = True
+    pretrained: Path,
+    *,
+    data: Sequence[Path],
+    split: str = "val",
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a planner folder.
 
     Args:
         pretrained: weight folder.
-        data: imported corpus.
+        data: corpus folder; just one.
         split: train, val, test or all.
         limit: number of single proposals (default 200); a tenth as many roll-outs with guards, and without.
         seed: draws scenes, prompts and k.
@@ -252,7 +258,7 @@ def evaluate(
 
     started = time.perf_counter()
     count = limit or 200
-    corpus = Corpus.open(data)
+    corpus = Corpus.only(data)
     source = PlanSource(corpus, split)
     guarded = LlavaPlanner.from_pretrained(pretrained)
     raw = guarded.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
@@ -305,6 +311,6 @@ def evaluate(
             "label_frequency": report(frequency_propose(corpus, boxes)),
         },
         "seconds": round(time.perf_counter() - started, 1),
-        "command": f"smartscene evaluate planner --data {data} --split {split} --limit {count} --json",
+        "command": f"smartscene evaluate planner --data {corpus.path} --split {split} --limit {count} --json",
     }
     return {key: value for key, value in figures.items() if value is not None}

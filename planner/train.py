@@ -251,14 +251,16 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
     return model
 
 
-def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (), resume: bool = False) -> None:
+def train(
+    config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
+) -> None:
     """Train the config's stage: the vision tower, or the planner on it.
 
     A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`.
 
     Args:
         config: YAML with `stage: vision` or `stage: language`.
-        data: imported corpus.
+        data: corpus folder; just one.
         out: run folder.
         overrides: "a.b=c" settings.
         resume: go on from the newest snapshot.
@@ -267,7 +269,7 @@ def train(config: Path, *, data: Path, out: Path, overrides: Sequence[str] = (),
         UserError: bad config, no corpus, missing weight package, or a run that is there already.
     """
     settings = load_stage({"vision": VisionTrainConfig, "language": PlannerTrainConfig}, config, overrides)
-    corpus = Corpus.open(data)
+    corpus = Corpus.only(data)
     if isinstance(settings, VisionTrainConfig):
         fit(VisionTask(settings, corpus), settings.fit, out, resume=resume)
     else:

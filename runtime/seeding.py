@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
+from torch import nn
+
+from scene.seeds import derive_seed
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def torch_generator(seed: int) -> torch.Generator:
@@ -20,3 +28,10 @@ def set_threads(threads: int) -> None:
     """Fixes torch's CPU threads; results are byte-identical only for one thread count."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+def seeded(build: Callable[[], M], seed: int) -> M:
+    """`build()` with torch's global generator seeded for its duration and restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initial weights"))
+        return build()

@@ -74,6 +74,17 @@ class Corpus:
             )
         return cls(path, facts)
 
+    @classmethod
+    def only(cls, paths: Sequence[Path]) -> Corpus:
+        """Opens the one corpus of a list, for whoever cannot mix several.
+
+        Raises:
+            UserError: there is not exactly one, or `open` fails.
+        """
+        if len(paths) != 1:
+            raise UserError(f"got {len(paths)} corpora; give --data once")
+        return cls.open(paths[0])
+
     @property
     def labels(self) -> tuple[str, ...]:
         """All categories of the world."""

@@ -112,7 +112,7 @@ def test_guided_sampling_with_equal_branches_matches_weight_one() -> None:
         torch.nn.init.zeros_(block.attn2.to_out[0].bias)
     noise = torch.randn(1, 4, 4, 4)
     samples = [
-        sample_latents(model, _conditions(1), noise, weights, config.diffusion, config.sampling)
+        sample_latents(model, _conditions(1), noise, weights, config.diffusion, config.sampling)[0]
         for weights in (GuidanceWeights(layout=1, object=1, context=1), GuidanceWeights(layout=2, object=3, context=4))
     ]
     torch.testing.assert_close(samples[0], samples[1], atol=1e-4, rtol=1e-4)

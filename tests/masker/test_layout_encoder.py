@@ -75,7 +75,7 @@ def test_the_codec_reads_the_guide_off_the_blended_layout() -> None:
     labels = torch.randn(4, 8, generator=generator)
     guide = torch.rand(2, 1, 16, 16, generator=generator)
     with torch.no_grad():
-        features = encoder(index, labels, guide)
+        features = encoder(encoder.paint(index, labels), guide, GuideFrame.of(guide))
         expected = encoder._codec[0].encode(guide)
     assert features.shape[1] == encoder.out_channels == 16 + CODEC.latent_channels + FRAME_CHANNELS
     torch.testing.assert_close(features[:, 16:-FRAME_CHANNELS], expected, atol=1e-4, rtol=1e-4)

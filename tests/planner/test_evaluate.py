@@ -82,7 +82,7 @@ def test_report_has_the_promised_keys(corpus, monkeypatch):
         make_llava(), make_tokenizer(), TINY_VISION, corpus.vocabulary, fixed_descriptions(corpus), None
     )
     monkeypatch.setattr(LlavaPlanner, "from_pretrained", lambda *_: planner)
-    report = evaluate(corpus.path, data=corpus.path, split="train", limit=6, progress=False)
+    report = evaluate(corpus.path, data=[corpus.path], split="train", limit=6, progress=False)
     assert json.loads(json.dumps(report)) == report
     promised = {"corpus", "split", "n", "seconds", "command", "baselines", "valid", "named_recall"}
     promised |= {"named_recall_unguarded", "seconds_per_proposal", "count_exact"}

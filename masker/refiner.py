@@ -1,0 +1,174 @@
+"""The refiner: from the codec's soft mask to one in finer cells, by what the guide shows and the text names.
+
+The latents carry a mask of `resolution` cells a side, and of a scribble only what fits into them. The refiner sees the
+guide in cells of half the size, beside the decoded mask, and draws outline and thin parts anew. A quarter of its result
+is again a mask of `resolution` cells a side, so the same network refines it once more, tile by tile. It learns on the
+denoiser's own estimates at all noise levels, with the true mask as target.
+
+Source: ours, after the super-resolution stage of cascaded diffusion (Ho et al., arXiv 2106.15282), in one step.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from masker.config import RefinerConfig
+
+LOGIT_LIMIT = 8.0
+
+
+class ModulatedBlock(nn.Module):
+    """A residual block whose second normalisation is scaled and shifted by a vector (FiLM).
+
+    Args:
+        channels: Of the map.
+        width: Of the vector.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        groups = max(channels // 16, 1)
+        self.first = nn.Sequential(
+            nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.norm = nn.GroupNorm(groups, channels)
+        self.modulate = nn.Linear(width, 2 * channels)
+        self.last = nn.Conv2d(channels, channels, 3, padding=1)
+        for layer in (self.modulate, self.last):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """x (B, C, h, w), vector (B, width) -> (B, C, h, w)."""
+        scale, shift = self.modulate(vector)[:, :, None, None].chunk(2, dim=1)
+        return x + self.last(F.silu(self.norm(self.first(x)) * (1 + scale) + shift))
+
+
+class ModulatedUNet(nn.Module):
+    """A small convolutional U-Net, every block modulated by one vector.
+
+    Args:
+        in_channels, out_channels: Of the maps.
+        widths: Channels per level, from full resolution down by 2.
+        blocks: Residual blocks per level and direction.
+        vector: Width of the modulating vector.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, widths: tuple[int, ...], blocks: int, vector: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+
+        def level(width: int) -> nn.ModuleList:
+            return nn.ModuleList(ModulatedBlock(width, vector) for _ in range(blocks))
+
+        self.down = nn.ModuleList(level(width) for width in widths)
+        self.up = nn.ModuleList(level(width) for width in widths[:-1])
+        steps = list(pairwise(widths))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in steps)
+        self.grow = nn.ModuleList(nn.Sequential(nn.Conv2d(b, 4 * a, 1), nn.PixelShuffle(2)) for a, b in steps)
+        self.leave = nn.Sequential(
+            nn.GroupNorm(max(widths[0] // 16, 1), widths[0]),
+            nn.SiLU(),
+            nn.Conv2d(widths[0], out_channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """x (B, in_channels, h, w), vector (B, width) -> (B, out_channels, h, w)."""
+        x = self.enter(x)
+        kept: list[Tensor] = []
+        for number, level in enumerate(self.down):
+            if number > 0:
+                kept.append(x)
+                x = self.shrink[number - 1](x)
+            for block in level:  # type: ignore[attr-defined]
+                x = block(x, vector)
+        for number in reversed(range(len(self.up))):
+            x = self.grow[number](x) + kept[number]
+            for block in self.up[number]:  # type: ignore[attr-defined]
+                x = block(x, vector)
+        result: Tensor = self.leave(x)
+        return result
+
+
+class Refiner(nn.Module):
+    """Coarse logits and fine guide to fine logits.
+
+    Args:
+        config: Sizes.
+        text_width: Width of the summary of T_obj.
+        planes: Further channels at view resolution: geometry.
+    """
+
+    def __init__(self, config: RefinerConfig, text_width: int, planes: int) -> None:
+        super().__init__()
+        self.config = config
+        folded = config.fold**2
+        self.net = ModulatedUNet(2 * folded + planes, folded, config.widths, config.blocks, text_width)
+        last = self.net.leave[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)  # at first the coarse mask passes unchanged
+        nn.init.zeros_(last.bias)
+
+    def forward(self, coarse: Tensor, guide: Tensor, planes: Tensor, text: Tensor) -> Tensor:
+        """Fine logits, (B, 1, 2R, 2R).
+
+        Args:
+            coarse: Logits of a mask, (B, 1, R, R).
+            guide: G_obj, (B, 1, 2R, 2R) in [0, 1].
+            planes: (B, P, ...) of any size: where the view lies.
+            text: Summary of T_obj, (B, D).
+        """
+        size = guide.shape[-1]
+        logits = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
+        logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, guide], dim=1), self.config.fold)
+        change = self.net(torch.cat([folded, F.adaptive_avg_pool2d(planes, folded.shape[-1])], dim=1), text)
+        return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
+
+
+def tile_of(values: Tensor, x: int, y: int, parts: int) -> Tensor:
+    """The half-size tile of (B, C, S, S) whose corner lies `x`, `y` of `parts` along the axes."""
+    side = values.shape[-1]
+    left, top, half = x * side // parts, y * side // parts, side // 2
+    return values[..., top : top + half, left : left + half]
+
+
+def zoomed_geometry(geometry: Tensor, x: int, y: int, parts: int) -> Tensor:
+    """Geometry channels (B, 4, S, S) of a half-size tile, (B, 4, S / 2, S / 2); its scale is one octave finer."""
+    tile = tile_of(geometry, x, y, parts)
+    return torch.cat([tile[:, :3], tile[:, 3:] - 1], dim=1)
+
+
+def refine_tiles(refiner: Refiner, logits: Tensor, guide: Tensor, geometry: Tensor, text: Tensor) -> Tensor:
+    """The second level: nine half-size tiles that overlap by half, blended by distance from their edges.
+
+    Args:
+        refiner: The network.
+        logits: Refined logits of one view, (1, 1, 2R, 2R).
+        guide: (1, 1, 4R, 4R).
+        geometry: (1, 4, R, R).
+        text: (1, D).
+
+    Returns:
+        (1, 1, 4R, 4R).
+    """
+    corners = [(x, y) for y in range(3) for x in range(3)]
+
+    def tiles(values: Tensor) -> Tensor:
+        return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
+
+    planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
+    refined = refiner(tiles(logits), tiles(guide), planes, text.expand(len(corners), -1))
+    side = refined.shape[-1]
+    ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()
+    weight = (ramp[:, None] * ramp).clamp_min(1e-4)
+    total, weights = torch.zeros_like(guide), torch.zeros_like(guide)
+    for (x, y), tile in zip(corners, refined, strict=True):
+        tile_of(total, x, y, 4).add_(tile * weight)
+        tile_of(weights, x, y, 4).add_(weight)
+    return total / weights
