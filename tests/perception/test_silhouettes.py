@@ -145,6 +145,13 @@ def test_held_out_shapes_are_told_apart(trained: Path, corpus: Corpus) -> None:
     assert errors == round((1 - result["top1"]) * result["n"])
 
 
+def test_the_command_line_evaluates_the_shipped_judge(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    from orchestrator.cli import run_cli
+
+    assert run_cli(["evaluate", "judge", "--data", str(corpus.path)]) == 2
+    assert "no mask of split 'val' has a label that" in capsys.readouterr().err  # it knows no ball, post or hook
+
+
 def test_another_shape_changes_the_verdict(trained: Path) -> None:
     judge = SilhouetteJudge.from_pretrained(trained)
     shapes = _shapes(72)
