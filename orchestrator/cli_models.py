@@ -70,6 +70,7 @@ def evaluate(
     from orchestrator.assemble import room_weights
     from orchestrator.config import load_preset
     from runtime.seeding import set_threads
+    from runtime.weights import asset_dir
     from scene.corpus.records import SPLITS
     from scene.errors import UserError
 
@@ -78,8 +79,8 @@ def evaluate(
         raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     set_threads(config.threads)
     result: dict[str, Any] = _room(room, "evaluate").evaluate(
-        room_weights(config, room),
-        data=corpus_paths(data, [config.world]),
+        asset_dir("pretrained") / "judge" if room == "judge" else room_weights(config, room),
+        data=corpus_paths(data, ["home", "icons"] if room == "judge" else [config.world]),
         split=split,
         limit=limit,
         seed=seed,

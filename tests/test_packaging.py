@@ -34,6 +34,9 @@ def test_contents(wheel: Path) -> None:
         folder = f"smartscene_assets/pretrained/park/{room}/"
         assert {folder + "README.md", folder + "LICENSE"} <= set(names)
         assert any(name.startswith(folder) and name.endswith(".safetensors") for name in names)
+    judge = "smartscene_assets/pretrained/judge/"
+    assert {judge + name for name in ("README.md", "LICENSE", "judge.json", "judge.safetensors")} <= set(names)
+    assert "smartscene_assets/configs/judge/silhouettes.yaml" in names
     assert not any(name.startswith(("tests/", "runs/", "docs/")) for name in names)
 
 
