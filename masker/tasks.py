@@ -1,4 +1,4 @@
-"""What the one training loop needs from the mask model: data, loss, sample sheet and export of either stage."""
+"""What the one training loop needs from the mask model: data, loss, sample sheet and export of each stage."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
+from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel
 from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
 from masker.texts import TextBook
@@ -108,7 +109,8 @@ class DenoiserTask:
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
         self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
         self.texts = texts if texts is not None else TextBook.load(config.text)
-        self.labels = self.texts.label_table(self.source.labels)
+        palette = config.layout_encoder.labels == "palette"
+        self.labels = (palette_table if palette else self.texts.label_table)(self.source.labels)
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -160,41 +162,58 @@ class DenoiserTask:
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
         output, prepared = model(noisy, batch.timesteps, batch.conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
-        loss = (error * self.process.weights(batch.timesteps)).mean()
+        latent_loss = (error * self.process.weights(batch.timesteps)).mean()
+        terms = self._mask_losses(noisy, output, prepared, batch)
+        return self._total(latent_loss, error, {**terms, **self._silhouette_loss(prepared, masks)})
+
+    def _total(
+        self, latent_loss: Tensor, error: Tensor, terms: dict[str, tuple[float, Tensor]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weighted sum of the losses, and all of them for the log."""
+        loss = self.config.diffusion.latent_loss_weight * latent_loss
         facts = {"v_loss": error.detach().mean().item()}
-        for name, (weight, term) in self._mask_losses(noisy, output, prepared, batch).items():
+        for name, (weight, term) in terms.items():
             loss = loss + weight * term
             facts[name] = term.item()
-        term = silhouette_loss(prepared.silhouette, prepared.guided, masks)
-        facts["silhouette_loss"] = term.item()
-        return loss + self.config.shape_prior.loss_weight * term, facts
+        return loss, facts
+
+    def _silhouette_loss(self, prepared: Prepared, masks: Tensor) -> dict[str, tuple[float, Tensor]]:
+        prior = self.config.shape_prior
+        if prior is None:
+            return {}
+        return {"silhouette_loss": (prior.loss_weight, silhouette_loss(prepared.silhouette, prepared.guided, masks))}
 
     def _mask_losses(
         self, noisy: Tensor, output: Tensor, prepared: Prepared, batch: DenoiserBatch
     ) -> dict[str, tuple[float, Tensor]]:
-        """Weight and loss of the decoded estimate of z_0, and of the refined one.
+        """`_reading_losses` of the estimate of z_0, on every other sample, since decoding costs time.
 
-        On every other sample, since decoding costs time. Mean squared error in latents does not know which errors
-        move an outline; these terms do. At high noise and without a guide the estimate is an average over places,
-        and a sharp mask is the wrong thing to ask for: there the weight is the share of signal left.
+        At high noise and without a guide the estimate is an average over places, and a sharp mask is the wrong thing
+        to ask for: there the weight is the share of signal left.
         """
-        config, half = self.config, slice(0, None, 2)
-        if not config.diffusion.mask_loss_weight and config.refiner is None:
+        half = slice(0, None, 2)
+        if not self.config.diffusion.mask_loss_weight and self.config.refiner is None:
             return {}
-        estimate = self.process.estimate_clean(noisy[half], output[half], batch.timesteps[half])
+        steps = batch.timesteps[half]
+        estimate = self.process.estimate_clean(noisy[half], output[half], steps)
         kept = Prepared(**{name: values[half] for name, values in vars(prepared).items()})
-        coarse, fine = self.whole.read(estimate, kept)
-        trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
-        masks = batch.masks[half]
-        losses = {
-            "mask_loss": (
-                config.diffusion.mask_loss_weight,
-                (mask_loss(coarse, coarse_masks(masks, self.codec.resolution)) * trust).mean(),
-            )
-        }
+        trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[steps]) * self.process.estimate_weights(steps)
+        return self._reading_losses(estimate, kept, batch.masks[half], trust)
+
+    def _reading_losses(
+        self, latents: Tensor, prepared: Prepared, masks: Tensor, trust: Tensor
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and loss of the mask read off latents (B, C, h, w), coarse and refined, `trust` (B,) weighing each.
+
+        Mean squared error in latents does not know which errors move an outline; these terms do.
+        """
+        config = self.config
+        coarse, fine = self.whole.read(latents, prepared)
+        loss = mask_loss(coarse, coarse_masks(masks, self.codec.resolution))
+        terms = {"mask_loss": (config.diffusion.mask_loss_weight, (loss * trust).mean())}
         if config.refiner is not None:
-            losses["refined_loss"] = (config.refiner.loss_weight, (mask_loss(fine, masks) * trust).mean())
-        return losses
+            terms["refined_loss"] = (config.refiner.loss_weight, (mask_loss(fine, masks) * trust).mean())
+        return terms
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
@@ -204,6 +223,23 @@ class DenoiserTask:
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder: config, labels, codec and model weights."""
         export_masker(model, self.codec, self.config, self.source.corpora, out)
+
+
+class OneShotTask(DenoiserTask):
+    """Stage `oneshot`: a baseline without diffusion, the mask in one call of the network from the conditions alone.
+
+    Every guided sample counts in full, since there are no noise levels.
+    """
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        masks = coarse_masks(batch.masks, self.codec.resolution)
+        with torch.no_grad():
+            clean = self.codec.encode(masks)
+        latents, prepared = model(torch.zeros_like(clean), torch.zeros_like(batch.timesteps), batch.conditions, batch.kept)
+        error = (latents - clean).square().mean((1, 2, 3))
+        terms = self._reading_losses(latents, prepared, batch.masks, prepared.guided.float())
+        return self._total(error.mean(), error, {**terms, **self._silhouette_loss(prepared, masks)})
 
 
 class SilhouetteTask(DenoiserTask):
@@ -235,6 +271,13 @@ class SilhouetteTask(DenoiserTask):
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder; its denoiser is untrained still."""
         super().export(self.whole, out)
+
+
+MODEL_TASKS: dict[str, type[DenoiserTask]] = {
+    "silhouette": SilhouetteTask,
+    "denoiser": DenoiserTask,
+    "oneshot": OneShotTask,
+}
 
 
 def coarse_masks(masks: Tensor, resolution: int) -> Tensor:

@@ -33,7 +33,7 @@ def train(
         UserError: config, corpus, codec or snapshot cannot be used.
     """
     from masker.placement_task import PlacementTask
-    from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
+    from masker.tasks import MODEL_TASKS, CodecTask
 
     settings = load_stage(STAGES, config, overrides)
     assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig)
@@ -46,8 +46,7 @@ def train(
     elif isinstance(settings, PlacementStageConfig):
         task = PlacementTask(settings, corpora)
     else:
-        kind = SilhouetteTask if settings.stage == "silhouette" else DenoiserTask
-        task = model_task = kind(settings, corpora)
+        task = model_task = MODEL_TASKS[settings.stage](settings, corpora)
         if settings.start_from and not resume:
             warm_start(model_task.whole, load_masker(Path(settings.start_from))[2])
     out.mkdir(parents=True, exist_ok=True)
