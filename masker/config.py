@@ -101,11 +101,11 @@ class ShapePriorConfig(Config):
 class RefinerConfig(Config):
     """The refiner, which draws the mask in cells finer than the codec's, see `masker.refiner`."""
 
-    factor: int = Field(2, ge=1, description="Fine cells per cell of a view and axis.")
+    levels: int = Field(2, ge=1, le=2, description="1: cells of half the size; 2: then halved again, tile by tile.")
     fold: int = Field(4, ge=1, description="Fine cells folded into channels, per axis, before the first convolution.")
     widths: tuple[int, ...] = Field((48, 96, 128), description="Widths, from the folded resolution downwards.")
     blocks: int = Field(2, ge=1, description="Residual blocks per level, on the way down and on the way up.")
-    loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss.")
+    loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss, and of a tile's.")
 
 
 class PlacementConfig(Config):
@@ -182,7 +182,7 @@ class ExamplesConfig(Config):
 
 
 class GuidanceWeights(Config):
-    """Classifier-free guidance weights of S, T_obj and T_context; chained or joint, 1 is the plain conditional model."""
+    """Classifier-free guidance weights; chained or joint, 1 everywhere is the plain conditional model."""
 
     layout: float = 1.0
     object: float = 1.0

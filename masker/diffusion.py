@@ -140,7 +140,8 @@ class NoiseProcess:
         alpha_bar = self.alphas_cumprod[timesteps]
         snr = alpha_bar / (1 - alpha_bar)
         clipped = snr.clamp(max=gamma)
-        return clipped / {"sample": 1.0, "epsilon": snr, "v_prediction": snr + 1}[self.config.prediction]
+        per_clean = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}
+        return clipped / per_clean[self.config.prediction]
 
 
 def make_solver(diffusion: DiffusionConfig, sampling: SamplingConfig) -> Any:

@@ -165,9 +165,7 @@ class ExampleSource:
         clipped = placed.clip(self.corpus.size)
         if clipped != placed:
             # What the canvas cuts off may have carried the extreme points of the other sides.
-            visible = shape[
-                max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)
-            ]
+            visible = shape[max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)]
             part = Box.from_mask(visible)
             if part is None or visible.sum() < MIN_AREA_PX:
                 return None
@@ -179,9 +177,7 @@ class ExampleSource:
         """Coverage of a layer's silhouette, bool (h, w), in a view, float32 (F, F)."""
         clamp = self.corpus.size if layer.label in self._surfaces else None
         points = min(max(SAMPLES_A_SIDE // self.fine, 1), 4)
-        return sample_coverage(
-            shape, window, self.fine, supersample=points, origin=(layer.x, layer.y), clamp=clamp
-        )
+        return sample_coverage(shape, window, self.fine, supersample=points, origin=(layer.x, layer.y), clamp=clamp)
 
     def layout(self, layers: Sequence[LayerRecord], window: Window, inside: np.ndarray) -> np.ndarray:
         """S_k in a view: label rows of the topmost layer, int16 (R, R); 0 beyond the canvas."""

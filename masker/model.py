@@ -12,7 +12,7 @@ from masker.codec import MaskCodec
 from masker.config import DenoiserConfig, LayoutEncoderConfig, RefinerConfig, ShapePriorConfig, TextConfig
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import GuideFrame, LayoutEncoder
-from masker.refiner import Refiner
+from masker.refiner import Refiner, refine_tiles
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
@@ -27,7 +27,7 @@ class Conditions:
     Attributes:
         index: int64 (B, R, R), rows of `labels`; 0 = nothing lies there.
         labels: (N, D) pooled text embeddings, row 0 unused; (N, 3) colours for a layout encoder with a palette.
-        guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, a multiple of R.
+        guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, R times a power of 2.
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
         object_mask, context_mask: bool (B, T_o), (B, T_c), False = padding.
@@ -120,7 +120,7 @@ class MaskModel(nn.Module):
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
         self.shape_prior = ShapePrior(shape_prior, text.width, layout_encoder.layout_channels) if shape_prior else None
         self.refiner = Refiner(refiner, text.width, GEOMETRY_CHANNELS) if refiner else None
-        self.fine = codec.resolution * (refiner.factor if refiner else 1)
+        self.fine = codec.resolution * (2**refiner.levels if refiner else 1)
         # The silhouette's way around the network: at high noise the answer is its latents and a correction. How much of
         # them at which t is learned, per channel, as a parabola in t that starts at 0.
         shape_channels = codec.latent_channels if shape_prior else 0
@@ -139,7 +139,7 @@ class MaskModel(nn.Module):
         tokens, token_mask = self.texts(conditions, kept)
         mean = self.mean_of_object(tokens, token_mask)
         painted = self.layout_encoder.paint(conditions.index, conditions.labels)
-        guide = F.avg_pool2d(conditions.guide, conditions.guide.shape[-1] // painted.shape[-1])
+        guide = pooled(conditions.guide, painted.shape[-1])
         frame = GuideFrame.of(guide)
         features = self.layout_encoder(painted, guide, frame)
         if features.shape[-1] != self.latent_size:
@@ -200,17 +200,36 @@ class MaskModel(nn.Module):
         return self(noisy, torch.zeros(batch, dtype=torch.long), conditions, Kept(kept, kept, kept))  # type: ignore[no-any-return]
 
     def read(self, latents: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """Logits of the mask for standardised latents (B, C, h, w): the codec's (B, 1, R, R), refined (B, 1, F, F)."""
+        """Logits of the mask for standardised latents (B, C, h, w): the codec's (B, 1, R, R), refined (B, 1, 2R, 2R).
+
+        Without a refiner, the second are the first.
+        """
         coarse = self._codec[0].decode(latents)
         if self.refiner is None:
             return coarse, coarse
         # The refiner learns to read what it is given, and the denoiser is not bent to its wishes.
-        return coarse, self.refiner(coarse.detach(), prepared.guide, prepared.geometry, prepared.summary.detach())
+        guide = pooled(prepared.guide, 2 * coarse.shape[-1])
+        return coarse, self.refiner(coarse.detach(), guide, prepared.geometry, prepared.summary.detach())
+
+    def sharpen(self, logits: Tensor, prepared: Prepared) -> Tensor:
+        """Refined logits (B, 1, 2R, 2R) refined once more, view by view, (B, 1, F, F)."""
+        if self.refiner is None or logits.shape[-1] == self.fine:
+            return logits
+        views = [
+            refine_tiles(self.refiner, logits[i], prepared.guide[i], prepared.geometry[i], prepared.summary[i])
+            for i in (slice(n, n + 1) for n in range(len(logits)))
+        ]
+        return torch.cat(views)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""
         prepared = self.prepare(conditions, kept)
         return self.predict(noisy, timesteps, prepared), prepared
+
+
+def pooled(values: Tensor, side: int) -> Tensor:
+    """(B, C, F, F) averaged over the cells of a coarser view, (B, C, side, side); `side` divides F."""
+    return F.avg_pool2d(values, values.shape[-1] // side)
 
 
 class SilhouetteModel(nn.Module):
@@ -232,7 +251,7 @@ class SilhouetteModel(nn.Module):
         assert shape_prior is not None
         summary = whole.mean_of_object(*whole.texts(conditions, kept))
         painted = whole.layout_encoder.paint(conditions.index, conditions.labels)
-        guide = F.avg_pool2d(conditions.guide, conditions.guide.shape[-1] // painted.shape[-1])
+        guide = pooled(conditions.guide, painted.shape[-1])
         frame = GuideFrame.of(guide)
         logits = shape_prior(summary, frame, conditions.geometry, painted, guide.shape[-1])
         return logits, frame.present & kept.layout

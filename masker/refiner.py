@@ -1,8 +1,9 @@
 """The refiner: from the codec's soft mask to one in finer cells, by what the guide shows and the text names.
 
 The latents carry a mask of `resolution` cells a side, and of a scribble only what fits into them. The refiner sees the
-guide in fine cells, beside the decoded mask, and draws outline and thin parts anew. It learns on the denoiser's own
-estimates at all noise levels, with the true mask as target.
+guide in cells of half the size, beside the decoded mask, and draws outline and thin parts anew. A quarter of its result
+is again a mask of `resolution` cells a side, so the same network refines it once more, tile by tile. It learns on the
+denoiser's own estimates at all noise levels, with the true mask as target.
 
 Source: ours, after the super-resolution stage of cascaded diffusion (Ho et al., arXiv 2106.15282), in one step.
 """
@@ -114,12 +115,12 @@ class Refiner(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, coarse: Tensor, guide: Tensor, planes: Tensor, text: Tensor) -> Tensor:
-        """Fine logits, (B, 1, F, F).
+        """Fine logits, (B, 1, 2R, 2R).
 
         Args:
-            coarse: Logits of the decoded latents, (B, 1, R, R).
-            guide: G_obj, (B, 1, F, F) in [0, 1].
-            planes: (B, P, R, R).
+            coarse: Logits of a mask, (B, 1, R, R).
+            guide: G_obj, (B, 1, 2R, 2R) in [0, 1].
+            planes: (B, P, ...) of any size: where the view lies.
             text: Summary of T_obj, (B, D).
         """
         size = guide.shape[-1]
@@ -128,3 +129,46 @@ class Refiner(nn.Module):
         folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, guide], dim=1), self.config.fold)
         change = self.net(torch.cat([folded, F.adaptive_avg_pool2d(planes, folded.shape[-1])], dim=1), text)
         return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
+
+
+def tile_of(values: Tensor, x: int, y: int, parts: int) -> Tensor:
+    """The half-size tile of (B, C, S, S) whose corner lies `x`, `y` of `parts` along the axes."""
+    side = values.shape[-1]
+    left, top, half = x * side // parts, y * side // parts, side // 2
+    return values[..., top : top + half, left : left + half]
+
+
+def zoomed_geometry(geometry: Tensor, x: int, y: int, parts: int) -> Tensor:
+    """Geometry channels (B, 4, S, S) of a half-size tile, (B, 4, S / 2, S / 2); its scale is one octave finer."""
+    tile = tile_of(geometry, x, y, parts)
+    return torch.cat([tile[:, :3], tile[:, 3:] - 1], dim=1)
+
+
+def refine_tiles(refiner: Refiner, logits: Tensor, guide: Tensor, geometry: Tensor, text: Tensor) -> Tensor:
+    """The second level: nine half-size tiles that overlap by half, blended by distance from their edges.
+
+    Args:
+        refiner: The network.
+        logits: Refined logits of one view, (1, 1, 2R, 2R).
+        guide: (1, 1, 4R, 4R).
+        geometry: (1, 4, R, R).
+        text: (1, D).
+
+    Returns:
+        (1, 1, 4R, 4R).
+    """
+    corners = [(x, y) for y in range(3) for x in range(3)]
+
+    def tiles(values: Tensor) -> Tensor:
+        return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
+
+    planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
+    refined = refiner(tiles(logits), tiles(guide), planes, text.expand(len(corners), -1))
+    side = refined.shape[-1]
+    ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()
+    weight = (ramp[:, None] * ramp).clamp_min(1e-4)
+    total, weights = torch.zeros_like(guide), torch.zeros_like(guide)
+    for (x, y), tile in zip(corners, refined, strict=True):
+        tile_of(total, x, y, 4).add_(tile * weight)
+        tile_of(weights, x, y, 4).add_(weight)
+    return total / weights

@@ -89,7 +89,9 @@ def sample_masks(
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
+    sharp: bool = True,
 ) -> Tensor:
-    """`sample_latents`, decoded and refined: soft masks (B, F, F) in [0, 1]."""
+    """`sample_latents`, decoded and refined: soft masks (B, F, F) in [0, 1], or coarser where not `sharp`."""
     latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
-    return model.read(latents, prepared)[1].sigmoid()[:, 0]
+    logits = model.read(latents, prepared)[1]
+    return (model.sharpen(logits, prepared) if sharp else logits).sigmoid()[:, 0]

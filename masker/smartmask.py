@@ -39,6 +39,7 @@ from scene.seeds import StepSeed
 ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
 MIN_BOX_PX = 4
+SHARP_CELL_PX = 1.5
 PLACE_ATTEMPTS = 8
 LOOSE_DRAWS = 64
 
@@ -275,7 +276,9 @@ class SmartMask:
         # validation objects: raggedness of a young model falls, IoU under guides rises.
         noise = temperature * torch.randn(shape, generator=generator)
         config = self.config
-        soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling)
+        # Cells below a pixel or so have nothing left to show.
+        sharp = window.side > SHARP_CELL_PX * 2 * resolution
+        soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
         return _View(window, soft[0].numpy())
 
     def _read(self, view: _View, request: _Request) -> np.ndarray:

@@ -16,7 +16,8 @@ from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
-from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel
+from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled
+from masker.refiner import tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
@@ -24,6 +25,7 @@ from runtime.seeding import seeded, torch_generator
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
+TILE_PARTS = 16  # tiles of the refiner's second level start at sixteenths of a view
 STANDARDISE_SAMPLES = 1024  # masks over which the codec's latent mean and deviation are measured
 
 
@@ -73,13 +75,14 @@ class CodecTask:
 
 @dataclass(frozen=True)
 class DenoiserBatch:
-    """Everything one step needs; B samples."""
+    """Everything one step needs; B samples. `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`."""
 
     masks: Tensor
     conditions: Conditions
     kept: Kept
     noise: Tensor
     timesteps: Tensor
+    tiles: tuple[int, int]
 
 
 class DenoiserTask:
@@ -123,6 +126,7 @@ class DenoiserTask:
             self._kept(samples),
             sample_noise(seed, "denoiser", samples, shape),
             self._timesteps(samples),
+            self._tile(samples[0]),
         )
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
@@ -145,6 +149,12 @@ class DenoiserTask:
         keep = torch.from_numpy((draws[:, :3] >= shares) & kept)
         return Kept(keep[:, 0], keep[:, 1], keep[:, 2])
 
+    def _tile(self, sample: int) -> tuple[int, int]:
+        x, y = np.random.default_rng(derive_seed(self.config.fit.seed, "mask tile", sample)).integers(
+            0, TILE_PARTS // 2 + 1, 2
+        )
+        return int(x), int(y)
+
     def _timesteps(self, samples: Sequence[int]) -> Tensor:
         # A golden-ratio sequence spreads the steps of any run of samples evenly: less gradient noise
         # than independent draws, and still a function of the sample number alone.
@@ -156,7 +166,7 @@ class DenoiserTask:
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
-        masks = coarse_masks(batch.masks, self.codec.resolution)
+        masks = pooled(batch.masks, self.codec.resolution)
         with torch.no_grad():
             clean = self.codec.encode(masks)
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
@@ -198,10 +208,10 @@ class DenoiserTask:
         estimate = self.process.estimate_clean(noisy[half], output[half], steps)
         kept = Prepared(**{name: values[half] for name, values in vars(prepared).items()})
         trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[steps]) * self.process.estimate_weights(steps)
-        return self._reading_losses(estimate, kept, batch.masks[half], trust)
+        return self._reading_losses(estimate, kept, batch.masks[half], trust, batch.tiles)
 
     def _reading_losses(
-        self, latents: Tensor, prepared: Prepared, masks: Tensor, trust: Tensor
+        self, latents: Tensor, prepared: Prepared, masks: Tensor, trust: Tensor, tiles: tuple[int, int]
     ) -> dict[str, tuple[float, Tensor]]:
         """Weight and loss of the mask read off latents (B, C, h, w), coarse and refined, `trust` (B,) weighing each.
 
@@ -209,11 +219,33 @@ class DenoiserTask:
         """
         config = self.config
         coarse, fine = self.whole.read(latents, prepared)
-        loss = mask_loss(coarse, coarse_masks(masks, self.codec.resolution))
-        terms = {"mask_loss": (config.diffusion.mask_loss_weight, (loss * trust).mean())}
+
+        def loss(logits: Tensor, truth: Tensor) -> Tensor:
+            return (mask_loss(logits, pooled(truth, logits.shape[-1])) * trust[: len(logits)]).mean()
+
+        losses = {"mask_loss": (config.diffusion.mask_loss_weight, loss(coarse, masks))}
         if config.refiner is not None:
-            terms["refined_loss"] = (config.refiner.loss_weight, (mask_loss(fine, masks) * trust).mean())
-        return terms
+            losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
+        if config.refiner is not None and config.refiner.levels > 1:
+            few = slice(0, (len(fine) + 1) // 2)  # a tile costs as much as a view
+            truth = tile_of(masks[few], *tiles, TILE_PARTS)
+            tile = self._tile_logits(fine[few].detach(), prepared, tiles)
+            losses["tile_loss"] = (config.refiner.loss_weight / 2, loss(tile, truth))
+        return losses
+
+    def _tile_logits(self, fine: Tensor, kept: Prepared, tile: tuple[int, int]) -> Tensor:
+        """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
+        assert self.whole.refiner is not None
+        count = len(fine)
+        return cast(
+            Tensor,
+            self.whole.refiner(
+                tile_of(fine, *tile, TILE_PARTS),
+                tile_of(kept.guide[:count], *tile, TILE_PARTS),
+                zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS),
+                kept.summary[:count].detach(),
+            ),
+        )
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
@@ -233,12 +265,13 @@ class OneShotTask(DenoiserTask):
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
-        masks = coarse_masks(batch.masks, self.codec.resolution)
+        masks = pooled(batch.masks, self.codec.resolution)
         with torch.no_grad():
             clean = self.codec.encode(masks)
-        latents, prepared = model(torch.zeros_like(clean), torch.zeros_like(batch.timesteps), batch.conditions, batch.kept)
+        still, never = torch.zeros_like(clean), torch.zeros_like(batch.timesteps)
+        latents, prepared = model(still, never, batch.conditions, batch.kept)
         error = (latents - clean).square().mean((1, 2, 3))
-        terms = self._reading_losses(latents, prepared, batch.masks, prepared.guided.float())
+        terms = self._reading_losses(latents, prepared, batch.masks, prepared.guided.float(), batch.tiles)
         return self._total(error.mean(), error, {**terms, **self._silhouette_loss(prepared, masks)})
 
 
@@ -262,7 +295,7 @@ class SilhouetteTask(DenoiserTask):
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
         silhouette, guided = model(batch.conditions, batch.kept)
-        return silhouette_loss(silhouette, guided, coarse_masks(batch.masks, self.codec.resolution)), {}
+        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
@@ -278,11 +311,6 @@ MODEL_TASKS: dict[str, type[DenoiserTask]] = {
     "denoiser": DenoiserTask,
     "oneshot": OneShotTask,
 }
-
-
-def coarse_masks(masks: Tensor, resolution: int) -> Tensor:
-    """Coverage (B, 1, F, F) averaged over the cells of a coarser view, (B, 1, R, R)."""
-    return nn.functional.avg_pool2d(masks, masks.shape[-1] // resolution)
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from masker.config import RefinerConfig
-from masker.refiner import Refiner
+from masker.refiner import Refiner, refine_tiles
 
-CONFIG = RefinerConfig(factor=2, fold=4, widths=(16, 32), blocks=1)
+CONFIG = RefinerConfig(levels=2, fold=4, widths=(16, 32), blocks=1)
 
 
 def _refiner() -> Refiner:
@@ -46,3 +46,11 @@ def test_it_learns_an_outline_that_only_the_guide_shows() -> None:
     with torch.no_grad():
         logits = refiner(torch.zeros(8, 1, 16, 16), bars, torch.zeros(8, 4, 16, 16), torch.zeros(8, 8))
     assert ((logits > 0) == (bars > 0.5)).float().mean() > 0.995
+
+
+def test_tiles_of_an_untrained_refiner_are_seamless() -> None:
+    logits, guide = torch.randn(1, 1, 32, 32), torch.rand(1, 1, 64, 64)
+    fine = refine_tiles(_refiner(), logits, guide, torch.rand(1, 4, 16, 16), torch.randn(1, 8))
+    expected = F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False).clamp(-8, 8)
+    assert fine.shape == expected.shape
+    torch.testing.assert_close(fine[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=0.35, rtol=0.1)
