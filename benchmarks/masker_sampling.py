@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from masker.cases import choose_cases, true_guide
 from masker.config import GuidanceWeights
-from masker.evaluate import choose_cases, iou, true_guide
+from masker.metrics import iou
 from masker.smartmask import SmartMask
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus

@@ -1,10 +1,13 @@
-"""Three baselines that a mask model has to beat: they know the guide's box and the training silhouettes."""
+"""Baselines that a mask model has to beat: they know the guide, and the training silhouettes of the label."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus
@@ -13,55 +16,105 @@ from scene.geometry import Box, Size
 GRID = 128  # cells along one side of the unit box in which silhouettes are averaged
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """A training silhouette that is read when it is wanted."""
+
+    corpus: Corpus
+    layer: LayerRecord
+    box: Box  # tight, in the asset's frame
+    times: int  # seen in training
+
+    @property
+    def tight(self) -> np.ndarray:
+        return self.corpus.shape(self.layer)[self.box.y0 : self.box.y1, self.box.x0 : self.box.x1]
+
+    @property
+    def proportions(self) -> float:
+        return self.box.width / self.box.height
+
+
 class Silhouettes:
-    """Training silhouettes by label.
+    """Training silhouettes by label, of several corpora together.
 
     Args:
-        corpus: Its training split is used.
+        corpora: Their training splits are used.
+        labels: The labels that will be asked for; None = all.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
-        counts: Counter[int] = Counter()
-        first: dict[int, LayerRecord] = {}
-        for record in corpus.records("train"):
-            for layer in record.layers:
-                counts[layer.asset] += 1
-                first.setdefault(layer.asset, layer)
-        # label -> (tight silhouette, width / height, times seen in training)
-        self._shapes: dict[str, list[tuple[np.ndarray, float, int]]] = defaultdict(list)
-        for asset, layer in sorted(first.items()):
-            solid = corpus.shape(layer)
-            box = Box.from_mask(solid)
-            if box is not None:
-                tight = solid[box.y0 : box.y1, box.x0 : box.x1]
-                entry = (tight, box.width / box.height, counts[asset])
-                self._shapes[layer.label].append(entry)
+    def __init__(self, corpora: Sequence[Corpus], labels: Collection[str] | None = None) -> None:
+        self._shapes: dict[str, list[_Shape]] = defaultdict(list)
+        for corpus in corpora:
+            counts: Counter[int] = Counter()
+            first: dict[int, LayerRecord] = {}
+            for record in corpus.records("train"):
+                for layer in record.layers:
+                    if labels is None or layer.label in labels:
+                        counts[layer.asset] += 1
+                        first.setdefault(layer.asset, layer)
+            for asset, layer in sorted(first.items()):
+                box = Box.from_mask(corpus.shape(layer))
+                if box is not None:
+                    self._shapes[layer.label].append(_Shape(corpus, layer, box, counts[asset]))
+        self._means: dict[str, np.ndarray] = {}
 
     def mean(self, label: str, box: Box, size: Size) -> np.ndarray:
-        """`mean_silhouette`: average training silhouette of the label in the box, thresholded at one half."""
+        """`mean_silhouette`: average training silhouette of the label in the box, thresholded at one half.
+
+        The box itself for a label that training never met.
+        """
         shapes = self._shapes.get(label)
         if not shapes:
             return fill_box(box, size)
-        total = sum(count for _, _, count in shapes)
-        average = sum(stretch(shape, (GRID, GRID)) * (count / total) for shape, _, count in shapes)
-        return place(np.asarray(average) > 0.5, box, size)
+        if label not in self._means:
+            total = sum(shape.times for shape in shapes)
+            average = sum(stretch(shape.tight, (GRID, GRID)) * (shape.times / total) for shape in shapes)
+            self._means[label] = np.asarray(average) > 0.5
+        return place(self._means[label], box, size)
 
     def nearest(self, label: str, box: Box, size: Size) -> np.ndarray:
         """`nearest_silhouette`: the training silhouette of the label whose proportions are nearest to the box's.
 
-        Ties, such as a drawing and its mirror image, go to the one seen more often in training.
+        Ties, such as a drawing and its mirror image, go to the one seen more often in training. The box itself for a
+        label that training never met.
         """
         shapes = self._shapes.get(label)
         if not shapes:
             return fill_box(box, size)
         wanted = np.log(box.width / box.height)
-        best = min(shapes, key=lambda entry: (round(abs(np.log(entry[1]) - wanted), 3), -entry[2]))
-        return place(best[0], box, size)
+        best = min(shapes, key=lambda shape: (round(abs(np.log(shape.proportions) - wanted), 3), -shape.times))
+        return place(best.tight, box, size)
 
 
 def fill_box(box: Box, size: Size) -> np.ndarray:
     """`fill_box`: every pixel of the box, bool (H, W)."""
     return place(np.ones((1, 1), dtype=bool), box, size)
+
+
+def eroded_scribble(scribble: np.ndarray, radius_frac: float) -> np.ndarray:
+    """`eroded_scribble`: the area which, dilated by `radius_frac` * sqrt(its size), gives the scribble.
+
+    Its size is unknown. The eroded size falls as the assumed one grows, so exactly one A gives an eroded size of A:
+    it is found by bisection.
+
+    Args:
+        scribble: bool (H, W), not empty.
+        radius_frac: Dilation over sqrt(area), the mean of training.
+
+    Returns:
+        bool (H, W); of the scribble's own deepest pixels at least.
+    """
+    depth = distance_transform_edt(scribble) if not scribble.all() else np.full(scribble.shape, np.inf)
+    low, high = 0.0, float(scribble.sum())
+    for _ in range(40):
+        middle = (low + high) / 2
+        # Half a pixel, as `guides.dilate_cells` has it: outlines run between pixel centres.
+        if int((depth - 0.5 > radius_frac * np.sqrt(middle)).sum()) > middle:
+            low = middle
+        else:
+            high = middle
+    kept = depth - 0.5 > radius_frac * np.sqrt(low)
+    return np.asarray(kept if kept.any() else depth == depth.max())
 
 
 def stretch(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

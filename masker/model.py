@@ -76,9 +76,9 @@ class Prepared:
     guide: Tensor
     geometry: Tensor
 
-    def last(self, count: int) -> Prepared:
-        """The last `count` views."""
-        return Prepared(**{name: values[-count:] for name, values in vars(self).items()})
+    def rows(self, which: slice) -> Prepared:
+        """Some of the views."""
+        return Prepared(**{name: values[which] for name, values in vars(self).items()})
 
 
 class MaskModel(nn.Module):
@@ -212,14 +212,10 @@ class MaskModel(nn.Module):
         return coarse, self.refiner(coarse.detach(), guide, prepared.geometry, prepared.summary.detach())
 
     def sharpen(self, logits: Tensor, prepared: Prepared) -> Tensor:
-        """Refined logits (B, 1, 2R, 2R) refined once more, view by view, (B, 1, F, F)."""
+        """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
         if self.refiner is None or logits.shape[-1] == self.fine:
             return logits
-        views = [
-            refine_tiles(self.refiner, logits[i], prepared.guide[i], prepared.geometry[i], prepared.summary[i])
-            for i in (slice(n, n + 1) for n in range(len(logits)))
-        ]
-        return torch.cat(views)
+        return refine_tiles(self.refiner, logits, prepared.guide, prepared.geometry, prepared.summary)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""

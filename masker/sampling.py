@@ -1,8 +1,4 @@
-"""Few-step guided sampling in the codec's latents; every candidate runs alone at one fixed batch shape.
-
-torch's CPU kernels differ in the last bits between batch sizes, so the batch of one candidate is always its
-guidance branches and nothing else: candidate i is the same whether one or eight are asked for.
-"""
+"""Few-step guided sampling in the codec's latents: one call of the network a step for all views and branches."""
 
 from __future__ import annotations
 
@@ -78,7 +74,7 @@ def sample_latents(
         if diffusion.prediction == "epsilon":
             output = process.estimate_clean(latents, output, timesteps[: len(noise)])
         latents = solver.step(output, step, latents, return_dict=False)[0]
-    return latents, prepared.last(len(noise))
+    return latents, prepared.rows(slice(-len(noise), None))
 
 
 @torch.no_grad()
@@ -89,9 +85,22 @@ def sample_masks(
     weights: GuidanceWeights,
     diffusion: DiffusionConfig,
     sampling: SamplingConfig,
-    sharp: bool = True,
-) -> Tensor:
-    """`sample_latents`, decoded and refined: soft masks (B, F, F) in [0, 1], or coarser where not `sharp`."""
+    sharp: Sequence[bool],
+) -> list[Tensor]:
+    """`sample_latents`, decoded and refined: soft masks in [0, 1].
+
+    Args:
+        sharp: For each view that is wanted (the first of them; the others are padding) whether the refiner's second
+            level is worth its time.
+        Others: As in `sample_latents`.
+
+    Returns:
+        One mask a view, (F, F) where sharp, else coarser.
+    """
     latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
     logits = model.read(latents, prepared)[1]
-    return (model.sharpen(logits, prepared) if sharp else logits).sigmoid()[:, 0]
+    masks = []
+    for row, wanted in enumerate(sharp):
+        view = logits[row : row + 1]
+        masks.append((model.sharpen(view, prepared.rows(slice(row, row + 1))) if wanted else view).sigmoid()[0, 0])
+    return masks

@@ -30,7 +30,8 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _tile(values: np.ndarray) -> np.ndarray:
-    """uint8 (R, R, 3) enlarged, with a thin grey border."""
+    """uint8 (R, R, 3) brought to `TILE_PX`, with a thin grey border."""
+    values = values[:: max(len(values) // TILE_PX, 1), :: max(len(values) // TILE_PX, 1)]
     zoom = max(TILE_PX // len(values), 1)
     large = values.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return np.pad(large, ((1, 1), (1, 1), (0, 0)), constant_values=128)
@@ -86,14 +87,16 @@ def denoiser_sheet(
     sampling = config.sampling
     scale = [sampling.free_temperature if example.form == "none" else sampling.temperature for example in examples]
     noise = noise * torch.tensor(scale).view(-1, 1, 1, 1)
-    soft = sample_masks(
+    seen = sample_masks(
         model,
         task_conditions(examples),
         noise,
         sampling.weights,
         config.diffusion,
         sampling,
-    ).numpy()
+        [True] * len(examples),
+    )
+    soft = np.stack([mask.numpy() for mask in seen])
     rows = []
     for start in range(0, len(examples), len(FORMS)):
         group = examples[start : start + len(FORMS)]

@@ -206,7 +206,7 @@ class DenoiserTask:
             return {}
         steps = batch.timesteps[half]
         estimate = self.process.estimate_clean(noisy[half], output[half], steps)
-        kept = Prepared(**{name: values[half] for name, values in vars(prepared).items()})
+        kept = prepared.rows(half)
         trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[steps]) * self.process.estimate_weights(steps)
         return self._reading_losses(estimate, kept, batch.masks[half], trust, batch.tiles)
 

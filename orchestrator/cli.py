@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.cli_data import data
+from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
 from scene.errors import UserError
 
@@ -25,6 +26,8 @@ def cli() -> None:
 cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
+cli.add_command(insert)
+cli.add_command(order)
 
 _SETTINGS: list[Any] = [
     click.option("--preset", default="park", show_default=True, help="A file in configs/compose/."),
@@ -163,7 +166,10 @@ def show(run: Path, as_json: bool) -> None:
         click.echo(f"unknown words: {', '.join(summary['unknown'])}")
     for step in summary["steps"]:
         words = (step["proposal"] or {}).get("description", "")
-        notes = "; ".join([step["reason"], *(step["proposal"] or {}).get("notes", ())]).strip("; ")
+        said = [step["reason"], *(step["proposal"] or {}).get("notes", ())]
+        said += [f"behind {', '.join(map(str, step['behind']))}"] if step["behind"] else []
+        said += ["by a person"] if step["by"] == "person" else []
+        notes = "; ".join(filter(None, said))
         click.echo(f"{step['index']:>4}  {step['outcome']:<9} {words}{f'  [{notes}]' if notes else ''}")
 
 

@@ -86,7 +86,8 @@ def evaluate(
         progress=not as_json and sys.stderr.isatty(),
     )
     result["command"] = "smartscene " + " ".join(sys.argv[1:])
-    click.echo(json.dumps(result) if as_json else _table(result))
+    table = result.pop("table", None)
+    click.echo(json.dumps(result) if as_json else table or _table(result))
 
 
 def _table(result: dict[str, Any], indent: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from orchestrator.config import ComposeConfig, clean_prompt, load_preset
+from orchestrator.edits import Insertion, Wish, consider, moved, place, reorder
 from orchestrator.history import StepRecord
 from orchestrator.ports import Models
+from orchestrator.request import By, Request
 from orchestrator.run_folder import RunFolder
 from runtime.config import validate
 from scene.candidates import MaskCandidate
 from scene.errors import ModelError, SmartSceneError, UserError
-from scene.geometry import Box
 from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
 from scene.layout import layout_picture
@@ -41,7 +42,8 @@ class Draft:
 class Run:
     """A composition under way.
 
-    `steps()` runs it to the end; `propose`, `place`, `reject` and `stop` let a person decide each step.
+    `steps()` runs it to the end; `propose`, `place`, `reject` and `stop` let a person decide each step; `insert` and
+    `reorder` change the scene at any time, finished or not.
     """
 
     def __init__(self, folder: RunFolder, config: ComposeConfig, models: Models) -> None:
@@ -108,62 +110,137 @@ class Run:
         proposal = proposal or draft.proposal
         if proposal is None or proposal.stop:
             raise ValueError("place needs a proposal with an object")
-        by = "person"
+        by: By = "person"
         if guidance is None and proposal.box and self.config.planner.use_box:
             guidance, by = Guidance.from_box(proposal.box, self.scene.size), "planner"
+        request = Request(draft.seed, proposal, guidance, by)
         timings = {"propose_s": round(draft.seconds, 3)}
         started = time.monotonic()
         try:
-            candidates = self.models.masker.predict(
-                self.scene,
-                proposal.label,
-                proposal.description,
-                self.prompt,
-                guidance=guidance,
-                count=self.config.masker.candidates,
-                seed=draft.seed,
-            )
+            candidates = self.masks(request, self.config.masker.candidates)
         except ModelError as error:
             return self.reject(draft, f"masker: {error}", proposal)
         timings["mask_s"] = round(time.monotonic() - started, 3)
-        return self._render(draft, proposal, guidance, by, candidates, timings)
+        return self.render(request, candidates, 0, timings)
 
-    def _render(
+    def masks(self, request: Request, count: int) -> list[MaskCandidate]:
+        """Candidate masks, best first, predicted on what lies beneath the object's place.
+
+        Raises:
+            ModelError: no usable mask came.
+        """
+        return self.models.masker.predict(
+            self.scene.beneath(request.behind),
+            request.proposal.label,
+            request.proposal.description,
+            request.context or self.prompt,
+            guidance=request.guidance,
+            count=count,
+            seed=request.seed,
+        )
+
+    def render(
         self,
-        draft: Draft,
-        proposal: Proposal,
-        guidance: Guidance | None,
-        by: str,
+        request: Request,
         candidates: Sequence[MaskCandidate],
-        timings: dict[str, float],
+        chosen: int,
+        timings: Mapping[str, float],
+        pictures: Mapping[str, np.ndarray] | None = None,
     ) -> StepRecord:
-        mask = candidates[0].mask
-        before = self.scene.image
+        """Renders a candidate whole, on the picture beneath its place, and checkpoints the step.
+
+        Args:
+            request: the object.
+            candidates: what `masks` gave.
+            chosen: index of the one to take.
+            timings: seconds spent so far.
+            pictures: more pictures to keep with the step, by name.
+
+        Raises:
+            ModelError: the inpainter cannot draw it.
+        """
+        proposal, mask, number = request.proposal, candidates[chosen].mask, request.seed.step
+        beneath = self.scene.beneath(request.behind).image
         started = time.monotonic()
         image = self.models.inpainter.render(
-            before, mask, proposal.label, proposal.description, self.prompt, seed=draft.seed
+            beneath, mask, proposal.label, proposal.description, request.context or self.prompt, seed=request.seed
         )
-        timings["render_s"] = round(time.monotonic() - started, 3)
-        if not np.array_equal(image[~mask], before[~mask]):
+        seconds = round(time.monotonic() - started, 3)
+        if not np.array_equal(image[~mask], beneath[~mask]):
             raise SmartSceneError("the inpainter changed pixels outside the mask")
         alpha = mask[..., None].astype(np.uint8) * 255
         rgba = np.concatenate([image * mask[..., None], alpha], axis=2)
-        layer = Layer(draft.seed.step, proposal.label, proposal.description, mask, rgba, {"step": draft.seed.step})
-        scene = self.scene.with_layer(layer)
+        layer = Layer(number, proposal.label, proposal.description, mask, rgba, {"step": number})
+        scene = self.scene.with_layer(layer, request.behind)
+        visible = scene.visible(number)
+        if not np.array_equal(scene.image[~visible], self.scene.image[~visible]):
+            raise SmartSceneError("an object behind others changed pixels in front of it")
         step = StepRecord(
-            index=draft.seed.step,
+            index=number,
             parent=self.folder.history.head,
             outcome="placed",
             proposal=proposal,
-            guidance=_guidance_json(guidance, by),
+            guidance=request.guidance_json(),
             candidates=tuple({"score": round(c.score, 6), **c.details} for c in candidates),
-            chosen=0,
-            timings=timings,
+            chosen=chosen,
+            timings={**timings, "render_s": seconds},
+            by=request.by,
+            behind=request.behind,
+            context=request.context,
+            seed=None if request.seed.run == self.folder.facts["seed"] else request.seed.run,
         )
-        pictures = {"mask": mask, "amodal": mask, "layer": rgba, "layout": layout_picture(scene.layout), "image": image}
-        self.folder.add_step(step, pictures)
+        made = {"mask": visible, "amodal": mask, "layer": rgba}
+        made |= {"layout": layout_picture(scene.layout), "image": scene.image}
+        self.folder.add_step(step, {**made, **_drawing(request.guidance), **(pictures or {})})
         self.scene = scene
         return step
+
+    def consider(
+        self,
+        words: str,
+        *,
+        guidance: Guidance | None = None,
+        behind: Sequence[str | int] = (),
+        context: str = "",
+        count: int = 4,
+        pick: int | None = None,
+        seed: int | None = None,
+    ) -> Insertion:
+        """Candidate masks of an object that a person wants, with their contact sheet; nothing is placed.
+
+        Args:
+            words: the object, like "a brown dog".
+            guidance: box, blob or scribble; None = mask-free.
+            behind: ids, labels or descriptions of layers that it goes behind.
+            context: caption of the scene; "" = the run's prompt.
+            count: candidates, 1 to 16.
+            pick: number of the candidate to take, 1 = best; None = the best.
+            seed: root of the random numbers; None = the run's.
+
+        Raises:
+            UserError: an object that the preset does not know, no such layer, numbers out of range, no usable mask.
+        """
+        if seed is not None:
+            check_seed(seed)
+        vocabulary, preset = self.models.vocabulary, self.config.preset
+        wish = Wish.checked(words, self.scene, vocabulary, preset, behind=behind, count=count, pick=pick)
+        return consider(self, wish, guidance=guidance, context=context, seed=seed)
+
+    def insert(self, wanted: str | Insertion, **options: Any) -> StepRecord:
+        """Adds an object, finished run or not: what `consider` gave, or words with the options of `consider`.
+
+        A finished run stays finished. The run's pictures are renewed.
+
+        Raises:
+            UserError: as `consider`.
+        """
+        return place(self, self.consider(wanted, **options) if isinstance(wanted, str) else wanted)
+
+    def reorder(self, layer: str | int, **where: Any) -> StepRecord:
+        """Moves a layer `behind=`, `in_front_of=` (another layer) or `to=` (position, 1 = rearmost); see `moved`."""
+        order, reason = moved(self.scene, str(layer), **where)
+        self.scene = reorder(self.folder, self.scene, order, reason)
+        return self.folder.history.steps[self.folder.history.head]
 
     def reject(self, draft: Draft, reason: str, proposal: Proposal | None = None) -> StepRecord:
         """Records that nothing was placed, and why; the planner is told the label."""
@@ -212,11 +289,9 @@ class Run:
         return ""
 
 
-def _guidance_json(guidance: Guidance | None, by: str) -> dict[str, Any] | None:
-    if guidance is None:
-        return None
-    box = Box.from_mask(guidance.map > 0.5)
-    return {"kind": guidance.kind, "box": list(box) if box else None, "by": by}
+def _drawing(guidance: Guidance | None) -> dict[str, np.ndarray]:
+    """The picture that a scribble's record needs beside it."""
+    return {"guide": guidance.map > 0.5} if guidance and guidance.kind == "scribble" else {}
 
 
 class Composer:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from scene.errors import UserError
 from scene.proposal import Proposal
 
-Outcome = Literal["placed", "rejected", "stopped"]
+Outcome = Literal["placed", "rejected", "stopped", "reordered"]
 ROOT = 0  # the empty canvas; step ids count up from 1 and are never reused
 
 
@@ -20,13 +20,19 @@ class StepRecord:
     Attributes:
         index: step id.
         parent: id of the step before, 0 = the empty canvas.
-        outcome: "placed" (a layer was added), "rejected" (nothing changed), "stopped" (the scene is finished).
+        outcome: "placed" (a layer was added), "rejected" (nothing changed), "stopped" (the scene is finished),
+            "reordered" (the layers changed their order).
         proposal: what was proposed, as used (a person's edits included); None if the planner's answer was unusable.
-        guidance: {"kind", "box"?, "by"} or None.
+        guidance: `Guidance.to_json` and "by" (who gave it), or None.
         candidates: score and details of each mask, best first.
         chosen: which candidate was taken.
-        reason: why it was rejected or stopped.
+        reason: why it was rejected or stopped; what was moved where.
         timings: seconds per part.
+        by: "person" where a person changed the scene outside the loop (insert, order), else "planner".
+        behind: ids of the layers that the new one was put behind; it lies right under the rearmost of them.
+        order: of a reordered step: all layer ids, back to front.
+        context: caption that mask and rendering were given; "" = the run's prompt.
+        seed: root of the step's random numbers; None = the run's.
     """
 
     index: int
@@ -38,6 +44,11 @@ class StepRecord:
     chosen: int | None = None
     reason: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
+    by: Literal["planner", "person"] = "planner"
+    behind: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    context: str = ""
+    seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form, without schema version."""
@@ -51,13 +62,19 @@ class StepRecord:
             "chosen": self.chosen,
             "reason": self.reason,
             "timings": dict(self.timings),
+            "by": self.by,
+            "behind": list(self.behind),
+            "order": list(self.order),
+            "context": self.context,
+            "seed": self.seed,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepRecord:
-        """Inverse of `to_json`; unknown keys are errors."""
+        """Inverse of `to_json`; unknown keys are errors, and what schema version 1 lacked has its default."""
         proposal = Proposal.from_json(data["proposal"]) if data["proposal"] else None
-        return cls(**{**data, "proposal": proposal, "candidates": tuple(data["candidates"])})
+        lists = {name: tuple(data.get(name, ())) for name in ("candidates", "behind", "order")}
+        return cls(**{**data, **lists, "proposal": proposal})
 
 
 @dataclass(frozen=True)
@@ -100,8 +117,11 @@ class History:
 
     @property
     def finished(self) -> bool:
-        """The head is a stop."""
-        return self.head != ROOT and self.steps[self.head].outcome == "stopped"
+        """The head is a stop, or what a person changed after one: the loop has nothing left to do."""
+        path = self.path()
+        while path and path[-1].by == "person" and path[-1].outcome in ("placed", "reordered"):
+            path.pop()
+        return bool(path) and path[-1].outcome == "stopped"
 
     def rejected_since_placed(self) -> list[StepRecord]:
         """Rejected steps at the end of the path to the head."""

@@ -19,10 +19,12 @@ from runtime.files import write_atomic, write_json
 from scene.errors import UserError
 from scene.geometry import Size
 from scene.graph import graph_to_json, scene_graph
+from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
 from scene.layout import layout_picture
 
-RUN_SCHEMA_VERSION = 1
+RUN_SCHEMA_VERSION = 2  # 2 adds by, behind, order, context and seed to steps; 1 still opens
+READABLE_SCHEMAS = (1, 2)
 SCENE_SCHEMA_VERSION = 1
 
 
@@ -39,9 +41,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({str(error)[:80]}); restore it or start a new run") from None
-    if not isinstance(data, dict) or data.get("schema_version") != RUN_SCHEMA_VERSION:
+    if not isinstance(data, dict) or data.get("schema_version") not in READABLE_SCHEMAS:
         found = data.get("schema_version") if isinstance(data, dict) else None
-        raise UserError(f"{path} has schema {found}, need {RUN_SCHEMA_VERSION}; use a matching smartscene")
+        raise UserError(f"{path} has schema {found}, need 1 to {RUN_SCHEMA_VERSION}; use a matching smartscene")
     return data
 
 
@@ -158,25 +160,53 @@ class RunFolder:
             raise UserError(f"{path} cannot be read ({str(error)[:80]}); restore it or start a new run") from None
 
     def scene(self) -> LayeredScene:
-        """The scene at the head, rebuilt from the steps."""
+        """The scene at the head, rebuilt from the steps.
+
+        Raises:
+            UserError: a picture is missing or broken, or a step names layers that are not there.
+        """
         scene = LayeredScene(self.size, self.facts["prompt"])
         for step in self.history.path():
-            if step.outcome == "placed" and step.proposal:
-                mask = self.picture(step.index, "amodal", "L") > 0
-                rgba = self.picture(step.index, "layer", "RGBA")
-                scene = scene.with_layer(
-                    Layer(step.index, step.proposal.label, step.proposal.description, mask, rgba, {"step": step.index})
-                )
+            try:
+                scene = self._replay(scene, step)
+            except (KeyError, ValueError) as error:
+                path = self.step_dir(step.index) / "step.json"
+                raise UserError(f"{path} is broken ({error}); restore it or start a new run") from None
         return scene
+
+    def _replay(self, scene: LayeredScene, step: StepRecord) -> LayeredScene:
+        if step.outcome == "reordered":
+            return scene.reordered(step.order)
+        if step.outcome != "placed" or step.proposal is None:
+            return scene
+        mask = self.picture(step.index, "amodal", "L") > 0
+        rgba = self.picture(step.index, "layer", "RGBA")
+        label, description = step.proposal.label, step.proposal.description
+        return scene.with_layer(Layer(step.index, label, description, mask, rgba, {"step": step.index}), step.behind)
+
+    def guidance(self, step: StepRecord) -> Guidance | None:
+        """The guide that a step was given, as it was given.
+
+        Raises:
+            UserError: its record or its drawing is broken.
+        """
+        if step.guidance is None:
+            return None
+        drawn = self.picture(step.index, "guide", "L") > 0 if step.guidance["kind"] == "scribble" else None
+        try:
+            return Guidance.from_json(step.guidance, self.size, drawn)
+        except (KeyError, TypeError, ValueError) as error:
+            path = self.step_dir(step.index) / "step.json"
+            raise UserError(f"{path} is broken ({error}); restore it or start a new run") from None
 
     def write_products(self, scene: LayeredScene) -> None:
         """Writes final.png, layout.png, strip.png, scene.json and layers/ for the head."""
         save_png(self.path / "final.png", scene.image)
         save_png(self.path / "layout.png", layout_picture(scene.layout))
-        placed = [step for step in self.history.path() if step.outcome == "placed"]
+        shown = [step for step in self.history.path() if step.outcome in ("placed", "reordered")]
         frames = [
             (step, self.picture(step.index, "image", "RGB"), self.picture(step.index, "layout", "RGB"))
-            for step in placed
+            for step in shown
         ]
         save_png(self.path / "strip.png", strip_picture(frames, self.size))
         folder = self.path / "layers"

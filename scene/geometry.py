@@ -85,15 +85,16 @@ class Box(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, size: Size) -> Box:
-        """Reads ``"x0,y0,x1,y1"`` and checks that it lies on the canvas.
+        """Reads ``"x0,y0,x1,y1"``, pixels or fractions (`parse_numbers`), and checks that it lies on the canvas.
 
         Raises:
-            UserError: not four whole numbers, empty, or off the canvas.
+            UserError: not four numbers, pixels that are not whole, empty, or off the canvas.
         """
-        try:
-            box = cls(*(int(part) for part in text.split(",")))
-        except (ValueError, TypeError):
-            raise UserError(f"box {text[:60]!r} is not x0,y0,x1,y1; write it like 100,120,260,300") from None
+        wanted = "x0,y0,x1,y1; write it like 100,120,260,300, or in fractions of the canvas, like 0.1,0.2,0.5,0.9"
+        values = parse_numbers(text, size, "box", wanted)
+        if not _are_fractions(text) and any(value != round(value) for value in values):
+            raise UserError(f"box {text[:60]!r} has parts of pixels and is not {wanted}")
+        box = cls(*(round(value) for value in values))
         if not (0 <= box.x0 < box.x1 <= size.width and 0 <= box.y0 < box.y1 <= size.height):
             raise UserError(
                 f"box {text[:60]!r} is empty or off the {size.width}x{size.height} canvas; "
@@ -125,3 +126,36 @@ class Box(NamedTuple):
             int(np.ceil(self.x1 + dx)),
             int(np.ceil(self.y1 + dy)),
         )
+
+
+def parse_numbers(text: str, size: Size, name: str, wanted: str) -> tuple[float, float, float, float]:
+    """Reads ``"x,y,x,y"`` in canvas pixels, or in fractions of the canvas.
+
+    They are fractions when every number lies in 0 to 1 and at least one is written with a point: ``0.1,0.2,0.5,1``.
+
+    Args:
+        text: what the user wrote.
+        size: canvas; fractions at odd places are multiplied by its width, at even places by its height.
+        name: what the numbers are ("box"), for the error.
+        wanted: how to write them, for the error.
+
+    Returns:
+        Four finite numbers in canvas pixels.
+
+    Raises:
+        UserError: not four finite numbers.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4 or not np.isfinite(values).all():
+        raise UserError(f"{name} {text[:60]!r} is not {wanted}")
+    if _are_fractions(text):
+        values = [value * side for value, side in zip(values, (*size, *size), strict=True)]
+    a, b, c, d = values
+    return a, b, c, d
+
+
+def _are_fractions(text: str) -> bool:
+    return "." in text and all(0 <= float(part) <= 1 for part in text.split(","))

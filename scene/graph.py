@@ -16,18 +16,22 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
     """Derives the graph from the masks.
 
     Returns:
-        Nodes: layer id with `label`, `description`, `box` ([x0, y0, x1, y1] or null), `area_px`, `order` (0 = back).
-        Edges: from an object to what it relates to, key = attribute `relation`, `source` = "masks".
+        Nodes: layer id with `label`, `description`, `box` ([x0, y0, x1, y1] or null), `area_px`, `visible_px` (what
+        nearer layers leave of it), `order` (0 = back).
+        Edges: from an object to what it relates to, key = attribute `relation`, `source` = "masks"; "in front of"
+        and "behind" follow the order of the layers and carry `hidden_frac`, the share of the farther object's mask
+        that the nearer one covers.
     """
     graph = nx.MultiDiGraph()
     boxes = [layer.box for layer in scene.layers]
-    for order, (layer, box) in enumerate(zip(scene.layers, boxes, strict=True)):
+    for order, (layer, box, visible) in enumerate(zip(scene.layers, boxes, scene.visible_masks(), strict=True)):
         graph.add_node(
             layer.id,
             label=layer.label,
             description=layer.description,
             box=list(box) if box else None,
             area_px=int(layer.mask.sum()),
+            visible_px=int(visible.sum()),
             order=order,
         )
     surfaces = {layer.id for layer in scene.layers if layer.mask.mean() > SURFACE_FRAC}
@@ -39,6 +43,10 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
             beside = [] if surfaces & {a.id, b.id} else box_relations(box_a, box_b)
             for relation in (*beside, *mask_relations(a.mask, b.mask, i > j)):
                 graph.add_edge(a.id, b.id, key=relation, relation=relation, source="masks")
+            if graph.has_edge(a.id, b.id, key="in front of"):
+                hidden = round(float((a.mask & b.mask).sum() / b.mask.sum()), 4)
+                graph.edges[a.id, b.id, "in front of"]["hidden_frac"] = hidden
+                graph.add_edge(b.id, a.id, key="behind", relation="behind", source="masks", hidden_frac=hidden)
     return graph
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.layout import SemanticLayout, f_layer
 
@@ -44,6 +45,11 @@ class Layer:
         """Tightest box of the amodal mask; None when the mask is empty."""
         return Box.from_mask(self.mask)
 
+    @property
+    def opaque(self) -> np.ndarray:
+        """Bool (H, W): where nothing behind this layer can be seen."""
+        return self.mask if self.rgba is None else self.rgba[..., 3] == 255
+
 
 def composite(image: np.ndarray, rgba: np.ndarray) -> np.ndarray:
     """`rgba` over `image`: out = (a * rgba + (255 - a) * image) / 255, rounded; exact where a is 0 or 255.
@@ -68,13 +74,70 @@ class LayeredScene:
     prompt: str
     layers: tuple[Layer, ...] = ()
 
-    def with_layer(self, layer: Layer) -> LayeredScene:
-        """A new scene with `layer` in front of all others."""
+    def position(self, id: int) -> int:
+        """Where layer `id` stands, 0 = rearmost.
+
+        Raises:
+            KeyError: no such layer.
+        """
+        for position, layer in enumerate(self.layers):
+            if layer.id == id:
+                return position
+        raise KeyError(f"no layer {id}")
+
+    def find(self, text: str) -> Layer:
+        """The layer that a person names by id, label or description.
+
+        Raises:
+            UserError: none or several answer to it; the message lists them.
+        """
+        wanted = " ".join(text.lower().split())
+        found = [layer for layer in self.layers if str(layer.id) == wanted]
+        found = found or [layer for layer in self.layers if wanted in (layer.label.lower(), layer.description.lower())]
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(f"{layer.id} {layer.description}" for layer in found or self.layers)
+        if found:
+            raise UserError(f"{len(found)} layers answer to {text[:40]!r}; give an id: {listed}")
+        raise UserError(f"no layer {text[:40]!r}; there are (id and words): {listed or 'none yet'}")
+
+    def beneath(self, behind: Sequence[int]) -> LayeredScene:
+        """The layers under the rearmost of the layers `behind` (ids); the whole scene when that names none."""
+        end = min((self.position(id) for id in behind), default=len(self.layers))
+        return replace(self, layers=self.layers[:end])
+
+    def with_layer(self, layer: Layer, behind: Sequence[int] = ()) -> LayeredScene:
+        """A new scene with `layer` right under the rearmost of the layers `behind` (ids); by default before all."""
         if layer.mask.shape != self.size.shape:
             raise ValueError(f"layer mask is {layer.mask.shape}; the canvas is {self.size.shape}")
         if any(other.id == layer.id for other in self.layers):
             raise ValueError(f"layer id {layer.id} is taken; ids are never reused")
-        return replace(self, layers=(*self.layers, layer))
+        end = len(self.beneath(behind).layers)
+        return replace(self, layers=(*self.layers[:end], layer, *self.layers[end:]))
+
+    def reordered(self, ids: Sequence[int]) -> LayeredScene:
+        """The same layers in another order, ids back to front.
+
+        Raises:
+            ValueError: `ids` does not name every layer once.
+        """
+        by_id = {layer.id: layer for layer in self.layers}
+        if sorted(ids) != sorted(by_id):
+            raise ValueError(f"order {list(ids)} does not name each of the layers {sorted(by_id)} once")
+        return replace(self, layers=tuple(by_id[id] for id in ids))
+
+    def visible_masks(self) -> list[np.ndarray]:
+        """Of each layer, bool (H, W): its mask less all that nearer layers hide."""
+        hidden = np.zeros(self.size.shape, dtype=bool)
+        visible = []
+        for layer in reversed(self.layers):
+            visible.append(layer.mask & ~hidden)
+            hidden |= layer.opaque
+        return visible[::-1]
+
+    def visible(self, id: int) -> np.ndarray:
+        """`visible_masks` of one layer."""
+        return self.visible_masks()[self.position(id)]
 
     @cached_property
     def image(self) -> np.ndarray:

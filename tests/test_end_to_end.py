@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,3 +84,26 @@ def test_killed_and_resumed_gives_the_same_bytes(whole: Path) -> None:
     done = subprocess.run(command("resume", str(out)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (out / "final.png").read_bytes() == (whole / "final.png").read_bytes()
+
+
+def test_inserting_behind_changes_only_what_is_seen(whole: Path) -> None:
+    out = whole.parent / "inserted"
+    shutil.copytree(whole, out)
+    layers = {layer["label"]: layer["id"] for layer in json.loads((out / "scene.json").read_text())["layers"]}
+    for arguments in (
+        ["insert", str(out), "a tall pine tree", "--box", "0.1,0.1,0.9,0.9", "--behind", str(layers["boy"])],
+        ["order", str(out), "pine tree", "--to", "3"],
+    ):
+        done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    steps = sorted((out / "steps").iterdir())
+    images = [
+        np.asarray(Image.open(step / "image.png").convert("RGB")) for step in steps if (step / "image.png").exists()
+    ]
+    for step, before, after in zip(steps[-2:], images[-3:-1], images[-2:], strict=True):
+        mask = np.asarray(Image.open(step / "mask.png").convert("L")) > 0
+        assert np.array_equal(after[~mask], before[~mask])
+        assert not np.array_equal(after, before)
+    shown, shape = (np.asarray(Image.open(steps[-2] / f"{name}.png").convert("L")) > 0 for name in ("mask", "amodal"))
+    assert 0 < shown.sum() < shape.sum()  # the boy stands before it
+    assert np.array_equal(images[-1], np.asarray(Image.open(out / "final.png").convert("RGB")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.graph import graph_from_json, graph_to_json, scene_graph
-from scene.guidance import Guidance
+from scene.guidance import Guidance, parse_blob
 from scene.layers import Layer, LayeredScene, composite
 from scene.layout import EMPTY, f_layer, label_colour, layout_picture
 from scene.proposal import Proposal
@@ -117,6 +119,55 @@ def test_guidance_forms() -> None:
             broken()
     with pytest.raises(UserError, match="scribble is empty"):
         Guidance.from_scribble(np.zeros((8, 8), bool))
+
+
+@pytest.mark.parametrize("tightness", [-0.1, 1.1, float("nan"), float("inf")])
+def test_tightness_lies_in_0_to_1(tightness: float) -> None:
+    with pytest.raises(UserError, match="tightness is"):
+        Guidance.from_box(Box(0, 0, 9, 9), SIZE, tightness)
+
+
+def test_guidance_round_trip() -> None:
+    drawn = rectangle(5, 5, 50, 9)
+    for guide in (
+        Guidance.from_box(Box(3, 4, 50, 60), SIZE, 0.2),
+        Guidance.from_blob(100.5, 50, 20, 10, SIZE, 0.4),
+        Guidance.from_scribble(drawn, 0.6),
+    ):
+        again = Guidance.from_json(guide.to_json(), SIZE, drawn if guide.kind == "scribble" else None)
+        assert (again.kind, again.tightness, again.blob) == (guide.kind, guide.tightness, guide.blob)
+        assert np.array_equal(again.map, guide.map)
+    assert Guidance.from_json({"kind": "box", "box": [3, 4, 50, 60], "by": "planner"}, SIZE).tightness == 1.0
+    with pytest.raises(ValueError, match="lacks its scribble"):
+        Guidance.from_json(Guidance.from_scribble(drawn).to_json(), SIZE)
+
+
+def test_numbers_with_a_point_up_to_1_are_fractions() -> None:
+    assert Box.parse("0,0,0.5,1", Size(640, 512)) == (0, 0, 320, 512)
+    assert Box.parse("0,0,1,1", Size(640, 512)) == (0, 0, 1, 1)
+    assert parse_blob("0.5,0.25,0.1,0.1", Size(640, 512)) == pytest.approx((320, 128, 64, 51.2))
+    assert parse_blob("2.5,3,4,5", Size(640, 512)) == (2.5, 3, 4, 5)
+
+
+@given(st.lists(st.tuples(masks, st.integers(0, 4)), min_size=1, max_size=5), st.randoms())
+def test_order_decides_what_is_seen(stack: list[tuple[np.ndarray, int]], random: Random) -> None:
+    scene = LayeredScene(Size(32, 24), "p")
+    for id, (mask, depth) in enumerate(stack):
+        behind = [scene.layers[depth].id] if depth < len(scene.layers) else []
+        rgba = np.dstack([np.full((24, 32, 3), id), mask * 255]).astype(np.uint8)
+        beneath = scene.beneath(behind)
+        scene = scene.with_layer(Layer(id, "thing", "a thing", mask, rgba), behind)
+        assert scene.position(id) == len(beneath.layers) == min(depth, len(scene.layers) - 1)
+    ids = [layer.id for layer in scene.layers]
+    random.shuffle(ids)
+    scene = scene.reordered(ids)
+    assert [layer.id for layer in scene.layers] == ids
+    for layer, visible in zip(scene.layers, scene.visible_masks(), strict=True):
+        assert np.array_equal(visible, (scene.image == layer.id).all(axis=2))
+        assert np.array_equal(visible, scene.layout.visible(scene.position(layer.id)))
+    for wrong in (ids[1:], [*ids, 99], [*ids, ids[0]]):
+        with pytest.raises(ValueError, match="once"):
+            scene.reordered(wrong)
 
 
 def test_proposal_round_trip() -> None:
