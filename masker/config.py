@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from masker.guides import GuideForm
 from runtime.config import Config
@@ -37,9 +37,19 @@ class MaskVAEConfig(Config):
 class LayoutEncoderConfig(Config):
     """The trainable layout encoder `E_phi`."""
 
-    painted_channels: int = Field(16, description="Channels of the painted layout S, after the sigmoid.")
+    labels: Literal["text", "palette"] = Field(
+        "text",
+        description="What S is painted with: learned projections of the labels' text embeddings, or fixed RGB colours, "
+        "which a guide whitens as in the paper.",
+    )
+    painted_channels: int = Field(16, description="Channels of S painted with text embeddings, after the sigmoid.")
     widths: tuple[int, ...] = Field((32, 48, 64), description="Widths of the stride-2 convolutions.")
     alpha: float = Field(0.7, gt=0, le=1, description="Strength of the guidance in Eq. 5 [paper].")
+
+    @property
+    def layout_channels(self) -> int:
+        """Channels of S, the guide's coordinate included."""
+        return 1 + (3 if self.labels == "palette" else self.painted_channels)
 
 
 class TransformerConfig(Config):
@@ -95,7 +105,7 @@ class RefinerConfig(Config):
     fold: int = Field(4, ge=1, description="Fine cells folded into channels, per axis, before the first convolution.")
     widths: tuple[int, ...] = Field((48, 96, 128), description="Widths, from the folded resolution downwards.")
     blocks: int = Field(2, ge=1, description="Residual blocks per level, on the way down and on the way up.")
-    loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss, and of a tile's.")
+    loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss; 0: it is not trained here.")
 
 
 class PlacementConfig(Config):
@@ -115,9 +125,12 @@ class DiffusionConfig(Config):
 
     train_timesteps: int = 1000
     beta_schedule: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
-    prediction: Literal["v_prediction", "sample"] = Field("v_prediction", description="What the network outputs.")
+    prediction: Literal["v_prediction", "sample", "epsilon"] = Field(
+        "v_prediction", description="What the network outputs: v, the clean latents or the noise."
+    )
     timestep_power: float = Field(1.0, gt=0, description="t = T u ** power, u uniform; below 1: more high noise.")
     snr_gamma: float | None = Field(None, description="Min-SNR loss weighting (5 is usual); null: uniform in v.")
+    latent_loss_weight: float = Field(1.0, ge=0, description="Weight of the squared error in latents.")
     mask_loss_weight: float = Field(0.0, description="Weight of the mask loss on the decoded estimate of x0.")
 
 
@@ -144,6 +157,14 @@ class ExamplesConfig(Config):
     )
     window_jitter: float = Field(0.06, ge=0, lt=1, description="Training windows differ from that by up to this.")
     corpus_shares: dict[str, float] = Field({}, description="Weight of each corpus, by name; 1 where not given.")
+    amodal: bool = Field(
+        True, description="The target is the whole object; false: only what the layers in front of it leave visible."
+    )
+    order: Literal["recorded", "random", "front_to_back"] = Field(
+        "recorded",
+        description="Which movable layers count as placed before the object: those behind it, a random set, or those "
+        "in front of it. Surfaces always come first, and nearer layers always hide farther ones.",
+    )
     complete_share: float = Field(0.0, description="Share whose layout holds later layers too, if none hides it.")
     surface_share: float = Field(0.06, description="Share of samples whose object is a surface (sky, grass).")
     mirror: bool = Field(True, description="Mirror half of the samples left to right.")
@@ -161,7 +182,7 @@ class ExamplesConfig(Config):
 
 
 class GuidanceWeights(Config):
-    """Classifier-free guidance weights of the chained form; 1 everywhere is the plain conditional model."""
+    """Classifier-free guidance weights; chained or joint, 1 everywhere is the plain conditional model."""
 
     layout: float = 1.0
     object: float = 1.0
@@ -174,6 +195,11 @@ class SamplingConfig(Config):
     solver_steps: int = Field(6, ge=1, description="Steps of DPM-Solver++.")
     temperature: float = Field(0.4, ge=0, le=1, description="Scale of the first noise, guided and zoom passes.")
     free_temperature: float = Field(1.0, ge=0, le=1, description="The same for mask-free first passes.")
+    composition: Literal["chained", "one_text", "joint"] = Field(
+        "chained",
+        description="How the weights compose: each condition on top of the one before, each text alone on top of the "
+        "layout, or one weight for all three. See `masker.diffusion.guidance_branches`.",
+    )
     weights: GuidanceWeights = Field(default=GuidanceWeights(), description="With a box, blob or scribble.")
     free_weights: GuidanceWeights = Field(default=GuidanceWeights(), description="Mask-free.")
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
@@ -183,24 +209,43 @@ class SamplingConfig(Config):
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
     attempts: int = Field(3, ge=1, description="Draws per candidate before an empty mask is an error.")
 
+    @model_validator(mode="after")
+    def _one_weight_if_joint(self) -> SamplingConfig:
+        for weights in (self.weights, self.free_weights):
+            if self.composition == "joint" and not weights.layout == weights.object == weights.context:
+                raise ValueError("composition joint has one weight: set layout, object and context to the same number")
+        return self
+
 
 class MaskerConfig(Config):
-    """Root config of the model's two stages: `silhouette` trains the shape prior alone, `denoiser` everything."""
+    """Root config of a mask model.
 
-    stage: Literal["silhouette", "denoiser"] = "denoiser"
+    Stage `silhouette` trains the shape prior alone, `denoiser` everything, `refiner` the refiner alone; `oneshot`
+    trains the baseline without diffusion, which draws its mask in one call of the network.
+    """
+
+    stage: Literal["silhouette", "denoiser", "refiner", "oneshot"] = "denoiser"
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
-    start_from: str | None = Field(None, description="Masker folder whose weights a new training starts from.")
+    start_from: str | list[str] | None = Field(
+        None, description="Masker folders whose weights a new training starts from; later ones prevail."
+    )
     layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
     denoiser: DenoiserConfig = TransformerConfig()
     text: TextConfig = TextConfig()
-    shape_prior: ShapePriorConfig = ShapePriorConfig()
+    shape_prior: ShapePriorConfig | None = Field(ShapePriorConfig(), description="null: the model has none.")
     refiner: RefinerConfig | None = None
     diffusion: DiffusionConfig = DiffusionConfig()
     dropout: DropoutConfig = DropoutConfig()
     examples: ExamplesConfig = ExamplesConfig()
     sampling: SamplingConfig = SamplingConfig()
     fit: FitConfig
+
+    @model_validator(mode="after")
+    def _silhouettes_need_a_prior(self) -> MaskerConfig:
+        if self.stage == "silhouette" and self.shape_prior is None:
+            raise ValueError("stage silhouette trains the shape prior: shape_prior must not be null")
+        return self
 
 
 class CodecConfig(Config):
@@ -228,4 +273,6 @@ STAGES: dict[str, type[Config]] = {
     "silhouette": MaskerConfig,
     "placement": PlacementStageConfig,
     "denoiser": MaskerConfig,
+    "refiner": MaskerConfig,
+    "oneshot": MaskerConfig,
 }

@@ -143,18 +143,24 @@ class UNetDenoiser(nn.Module):
             # diffusers reads this argument as the number of heads (its own note on the naming).
             attention_head_dim=tuple(max(width // config.head_width, 1) for width in config.channels),
             norm_num_groups=config.groups,
+            # The pooled text joins the timestep embedding, as in `TextTimestepEmbedding`.
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=text_width,
         )
+        nn.init.zeros_(net.class_embedding.linear_2.weight)
+        nn.init.zeros_(net.class_embedding.linear_2.bias)
         nn.init.zeros_(net.conv_out.weight)
         nn.init.zeros_(net.conv_out.bias)
         self.net = net
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
-        """See `Denoiser.__call__`; here the pooled text is seen through the summary channels only."""
+        """See `Denoiser.__call__`."""
         return self.net(
             latents,
             timesteps,
             encoder_hidden_states=tokens,
             encoder_attention_mask=token_mask,
+            class_labels=pooled,
             return_dict=False,
         )[0]
 

@@ -55,8 +55,8 @@ class MaskExample:
         index: int16 (R, R), rows of the source's label table; 0 = nothing lies there.
         guide: float32 (F, F), G_obj in [0, 1].
         geometry: float32 (4, R, R).
-        target: float32 (F, F), coverage of the amodal mask in [0, 1]. Beyond the canvas the object goes
-            on as drawn; the canvas crops it later.
+        target: float32 (F, F), coverage of the amodal mask in [0, 1] (of the visible part in modal training). Beyond
+            the canvas the object goes on as drawn; the canvas crops it later.
         object: T_obj. context: T_context.
         form: Which form of guide it is. label: Category. window: The view.
     """
@@ -130,19 +130,42 @@ class ExampleSource:
         """The asset's silhouette, bool (h, w)."""
         return self.corpus.shape(layer)
 
-    def canvas_box(self, layer: LayerRecord) -> Box | None:
-        """Tight box of the layer's mask on the canvas; None when (nearly) nothing of it is there."""
-        if layer.asset not in self._tight:
-            self._tight[layer.asset] = Box.from_mask(self.shape(layer)) or Box(0, 0, 0, 0)
-        box = self._tight[layer.asset]
+    def visible(self, record: SceneRecord, k: int) -> np.ndarray:
+        """What the layers in front leave of layer k's silhouette, bool (h, w)."""
+        layer = record.layers[k]
+        shape = self.shape(layer).copy()
+        height, width = shape.shape
+        for nearer in record.layers[k + 1 :]:
+            hider = self.shape(nearer)
+            x, y = nearer.x - layer.x, nearer.y - layer.y
+            left, top = max(x, 0), max(y, 0)
+            right, bottom = min(x + hider.shape[1], width), min(y + hider.shape[0], height)
+            if left < right and top < bottom:
+                shape[top:bottom, left:right] &= ~hider[top - y : bottom - y, left - x : right - x]
+        return shape
+
+    def subject(self, record: SceneRecord, k: int) -> np.ndarray:
+        """The silhouette to predict, bool (h, w): layer k's, whole or as far as it shows."""
+        return self.shape(record.layers[k]) if self.config.amodal else self.visible(record, k)
+
+    def canvas_box(self, layer: LayerRecord, shape: np.ndarray | None = None) -> Box | None:
+        """Tight box of the layer's mask, or of a part of its silhouette, on the canvas.
+
+        None when (nearly) nothing of it is there.
+        """
+        if shape is None:
+            shape = self.shape(layer)
+            if layer.asset not in self._tight:
+                self._tight[layer.asset] = Box.from_mask(shape) or Box(0, 0, 0, 0)
+            box = self._tight[layer.asset]
+        else:
+            box = Box.from_mask(shape) or Box(0, 0, 0, 0)
         width, height = self.corpus.size
         placed = Box(box.x0 + layer.x, box.y0 + layer.y, box.x1 + layer.x, box.y1 + layer.y)
         clipped = placed.clip(self.corpus.size)
         if clipped != placed:
             # What the canvas cuts off may have carried the extreme points of the other sides.
-            visible = self.shape(layer)[
-                max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)
-            ]
+            visible = shape[max(-layer.y, 0) : max(height - layer.y, 0), max(-layer.x, 0) : max(width - layer.x, 0)]
             part = Box.from_mask(visible)
             if part is None or visible.sum() < MIN_AREA_PX:
                 return None
@@ -150,12 +173,11 @@ class ExampleSource:
             return Box(part.x0 + x, part.y0 + y, part.x1 + x, part.y1 + y)
         return placed if placed.area >= MIN_AREA_PX else None
 
-    def target(self, layer: LayerRecord, window: Window) -> np.ndarray:
-        """Coverage of the layer's amodal mask in a view, float32 (F, F)."""
+    def target(self, layer: LayerRecord, shape: np.ndarray, window: Window) -> np.ndarray:
+        """Coverage of a layer's silhouette, bool (h, w), in a view, float32 (F, F)."""
         clamp = self.corpus.size if layer.label in self._surfaces else None
         points = min(max(SAMPLES_A_SIDE // self.fine, 1), 4)
-        shape, origin = self.shape(layer), (layer.x, layer.y)
-        return sample_coverage(shape, window, self.fine, supersample=points, origin=origin, clamp=clamp)
+        return sample_coverage(shape, window, self.fine, supersample=points, origin=(layer.x, layer.y), clamp=clamp)
 
     def layout(self, layers: Sequence[LayerRecord], window: Window, inside: np.ndarray) -> np.ndarray:
         """S_k in a view: label rows of the topmost layer, int16 (R, R); 0 beyond the canvas."""
@@ -175,8 +197,9 @@ class ExampleSource:
         """The target of example `sample`, unmirrored, float32 (F, F): all that the codec learns from."""
         rng = numpy_rng(derive_seed(self.seed, "mask example", sample))
         record, k, form = self._draw(rng)
-        _, window = self._view(record.layers[k], form, rng)
-        return self.target(record.layers[k], window)
+        layer, shape = record.layers[k], self.subject(record, k)
+        _, window = self._view(layer, shape, form, rng)
+        return self.target(layer, shape, window)
 
     def _draw(self, rng: np.random.Generator) -> tuple[SceneRecord, int, GuideForm]:
         surface = rng.random() < self.config.surface_share and bool(self._surface)
@@ -185,17 +208,23 @@ class ExampleSource:
         for _ in range(100):
             number, k = pool[int(rng.integers(len(pool)))]
             record = self.records[number]
-            if self.canvas_box(record.layers[k]) is not None:
+            if self._shows(record, k):
                 return record, k, FORMS[int(rng.choice(len(FORMS), p=weights / weights.sum()))]
         raise ValueError("no visible object in 100 draws; is the corpus empty?")
 
-    def _view(self, layer: LayerRecord, form: GuideForm, rng: np.random.Generator) -> tuple[DrawnGuide, Window]:
+    def _shows(self, record: SceneRecord, k: int) -> bool:
+        layer = record.layers[k]
+        return self.canvas_box(layer, None if self.config.amodal else self.visible(record, k)) is not None
+
+    def _view(
+        self, layer: LayerRecord, shape: np.ndarray, form: GuideForm, rng: np.random.Generator
+    ) -> tuple[DrawnGuide, Window]:
         """A guide and the view that it frames: as in use, nothing but the guide decides where the network looks."""
-        box = self.canvas_box(layer)
+        box = self.canvas_box(layer, None if self.config.amodal else shape)
         if box is None:
             raise ValueError(f"{layer.label} at {layer.x}, {layer.y} does not show on the canvas")
         edges = (float(box.x0), float(box.y0), float(box.x1), float(box.y1))
-        guide = draw_guide(form, edges, *self._centroid(layer, box), self.config, rng)
+        guide = draw_guide(form, edges, *_centroid(layer, shape, box), self.config, rng)
         whole = self.config.canvas_share if layer.label not in self._surfaces else 0.85
         if guide.extent is None or form == "none" or rng.random() < whole:
             return guide, canvas_window(self.corpus.size)
@@ -221,10 +250,11 @@ class ExampleSource:
             window: The view; by default the guide frames it.
         """
         config, layer, size = self.config, record.layers[k], self.corpus.size
-        drawn, framed = self._view(layer, form, rng)
+        shape = self.subject(record, k)
+        drawn, framed = self._view(layer, shape, form, rng)
         window = window or framed
         inside, fine = inside_view(window, size, self.resolution), inside_view(window, size, self.fine)
-        target = self.target(layer, window)
+        target = self.target(layer, shape, window)
         guide = drawn.cells(target * fine, window, config, rng) * fine
         index = self.layout(self._earlier(record, k, rng), window, inside)
         geometry = geometry_channels(window, size, self.resolution)
@@ -264,24 +294,25 @@ class ExampleSource:
         first = derive_seed("prompt style", record.id) % len(record.prompts)
         return record.prompts[(first + int(rng.integers(self.config.prompts_per_scene))) % len(record.prompts)]
 
-    def _centroid(self, layer: LayerRecord, box: Box) -> tuple[tuple[float, float], float]:
-        """Centre of mass and area of what shows on the canvas, canvas px."""
-        solid = self.shape(layer)[box.y0 - layer.y : box.y1 - layer.y, box.x0 - layer.x : box.x1 - layer.x]
-        total = max(int(solid.sum()), 1)
-        x = float((solid.sum(axis=0) * (np.arange(solid.shape[1]) + 0.5)).sum() / total)
-        y = float((solid.sum(axis=1) * (np.arange(solid.shape[0]) + 0.5)).sum() / total)
-        return (box.x0 + x, box.y0 + y), float(total)
+    def _placed_before(self, record: SceneRecord, k: int, rng: np.random.Generator) -> list[int]:
+        """Layers that `config.order` places before layer k, back to front; a surface has those behind it."""
+        layers, order = record.layers, self.config.order
+        if order == "recorded" or layers[k].label in self._surfaces:
+            return list(range(k))
+        turns = rng.permutation(len(layers)) if order == "random" else np.arange(len(layers))[::-1]
+        return [i for i, layer in enumerate(layers) if layer.label in self._surfaces or turns[i] < turns[k]]
 
     def _earlier(self, record: SceneRecord, k: int, rng: np.random.Generator) -> list[LayerRecord]:
-        """Layers placed before layer k: as they were, or a random subset, or in another order.
+        """Layers placed before layer k: as `config.order` says, or a random subset, or in another order.
 
         Or all the others, where nothing hides layer k: an object is also added to a finished scene.
         """
-        earlier = list(record.layers[:k])
+        places = self._placed_before(record, k, rng)
         facts = record.layers[k].facts
         seen = facts is not None and facts.visible_frac >= WHOLLY_VISIBLE
         if rng.random() < self.config.complete_share and seen:
-            earlier += record.layers[k + 1 :]
+            places = [i for i in range(len(record.layers)) if i != k]
+        earlier = [record.layers[i] for i in places]
         if rng.random() < self.config.subset_share:
             keep = rng.random(len(earlier)) < rng.uniform(0.2, 1.0)
             earlier = [layer for layer, kept in zip(earlier, keep, strict=True) if kept]
@@ -290,6 +321,15 @@ class ExampleSource:
             movable = [layer for layer in earlier if layer.label not in self._surfaces]
             earlier = surfaces + [movable[i] for i in rng.permutation(len(movable))]
         return earlier
+
+
+def _centroid(layer: LayerRecord, shape: np.ndarray, box: Box) -> tuple[tuple[float, float], float]:
+    """Centre of mass and area of what a layer's silhouette, bool (h, w), has inside a box of the canvas, canvas px."""
+    solid = shape[box.y0 - layer.y : box.y1 - layer.y, box.x0 - layer.x : box.x1 - layer.x]
+    total = max(int(solid.sum()), 1)
+    x = float((solid.sum(axis=0) * (np.arange(solid.shape[1]) + 0.5)).sum() / total)
+    y = float((solid.sum(axis=1) * (np.arange(solid.shape[0]) + 0.5)).sum() / total)
+    return (box.x0 + x, box.y0 + y), float(total)
 
 
 class MixedSource:

@@ -1,11 +1,13 @@
 """The trainable layout encoder `E_phi` and the blending of guidance into the layout (Eq. 5).
 
 Labels become vectors through the frozen text encoder and a learned projection, so there is no table of
-known classes: "couch" lands near "sofa", and a label never seen in training still has a place.
+known classes: "couch" lands near "sofa", and a label never seen in training still has a place. The paper's form, a
+table of colours that the guide whitens, can be chosen for comparison.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +15,16 @@ from torch import Tensor, nn
 
 from masker.codec import MaskCodec
 from masker.config import LayoutEncoderConfig
+from scene.layout import label_colour
 
 FRAME_CHANNELS = 17  # GuideFrame.features: 2 axes x (position, 6 waves), 2 sizes, 1 flag
 EMPTY_ROW = 0  # row 0 of every label table: no object there
+
+
+def palette_table(labels: Sequence[str]) -> Tensor:
+    """(N, 3) colours in [0, 1]; row 0, "nothing", is black, on which a guide's white shows."""
+    table = torch.tensor([(0, 0, 0), *(label_colour(label) for label in labels[1:])], dtype=torch.float32)
+    return table / 255
 
 
 def blend_guidance(layout: Tensor, guide: Tensor, target: Tensor, alpha: float) -> Tensor:
@@ -116,11 +125,12 @@ class LayoutEncoder(nn.Module):
         self.out_channels = config.widths[-1] + codec.latent_channels + FRAME_CHANNELS
         self.latent_size = codec.latent_size
         self._codec = (codec,)  # a tuple hides it from nn.Module's registration
-        self.project = nn.Linear(text_width, config.painted_channels)
-        self.empty = nn.Parameter(torch.zeros(config.painted_channels))
-        self.guide_vector = nn.Parameter(torch.full((config.painted_channels,), 2.0))
+        if config.labels == "text":
+            self.project = nn.Linear(text_width, config.painted_channels)
+            self.empty = nn.Parameter(torch.zeros(config.painted_channels))
+            self.guide_vector = nn.Parameter(torch.full((config.painted_channels,), 2.0))
         layers: list[nn.Module] = []
-        before = config.painted_channels + 1
+        before = config.layout_channels
         for width in config.widths:
             layers += [
                 nn.Conv2d(before, width, 3, stride=2, padding=1),
@@ -132,15 +142,18 @@ class LayoutEncoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def paint(self, index: Tensor, labels: Tensor) -> Tensor:
-        """S: every cell takes the squashed projection of its label.
+        """S: every cell takes the squashed projection of its label, or its colour.
 
         Args:
             index: int64 (B, H, W), rows of `labels`; `EMPTY_ROW` where nothing lies.
-            labels: (N, D) pooled text embeddings; row `EMPTY_ROW` is ignored (a learned vector stands in).
+            labels: (N, D) pooled text embeddings; row `EMPTY_ROW` is ignored (a learned vector stands in). Or (N, 3),
+                what `palette_table` gives.
 
         Returns:
             (B, 1 + C, H, W) in [0, 1]; channel 0 is the guide's coordinate, 0 for every label.
         """
+        if self.config.labels == "palette":
+            return nn.functional.pad(labels, (1, 0))[index].permute(0, 3, 1, 2)
         # Unit-norm embeddings have entries of about 1 / sqrt(D): scaled up so that the sigmoid has contrast.
         vectors = self.project(labels * labels.shape[1] ** 0.5)
         table = nn.functional.pad(torch.cat([self.empty[None], vectors[1:]]).sigmoid(), (1, 0))
@@ -154,8 +167,13 @@ class LayoutEncoder(nn.Module):
             guide: (B, 1, H, W) in [0, 1].
             frame: The guide's.
         """
-        target = nn.functional.pad(self.guide_vector.sigmoid(), (1, 0), value=1.0)
-        blended = blend_guidance(painted, guide, target, self.config.alpha)
+        blended = blend_guidance(painted, guide, self._guide_target(painted), self.config.alpha)
         with torch.no_grad():
             shape = self._codec[0].encode(blended[:, :1] / self.config.alpha)
         return torch.cat([self.convolutions(blended), shape, frame.features(self.latent_size)], dim=1)
+
+    def _guide_target(self, painted: Tensor) -> Tensor:
+        """g, (1 + C,): 1 on the guide's coordinate, then the learned vector, or white."""
+        if self.config.labels == "palette":
+            return painted.new_ones(painted.shape[1])
+        return nn.functional.pad(self.guide_vector.sigmoid(), (1, 0), value=1.0)

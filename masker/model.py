@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Conditions:
 
     Attributes:
         index: int64 (B, R, R), rows of `labels`; 0 = nothing lies there.
-        labels: (N, D) pooled text embeddings, row 0 unused.
+        labels: (N, D) pooled text embeddings, row 0 unused; (N, 3) colours for a layout encoder with a palette.
         guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, R times a power of 2.
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
@@ -58,7 +59,7 @@ class Prepared:
 
     Attributes:
         planes: (B, F, h, w): layout features, summary of T_obj, geometry.
-        shape: (B, C, h, w): the silhouette's latents, 0 without a guide.
+        shape: (B, C, h, w): the silhouette's latents, 0 without a guide; C is 0 without a shape prior.
         tokens: (B, T_o + T_c, D), padding zeroed. token_mask: bool (B, T_o + T_c), False = padding.
         summary: (B, D), mean of T_obj's tokens.
         silhouette: (B, 1, R, R), logits of the shape prior.
@@ -76,6 +77,11 @@ class Prepared:
     guide: Tensor
     geometry: Tensor
 
+    @property
+    def prior(self) -> Tensor:
+        """The silhouette where it means something, else 0; without gradient, (B, 1, R, R)."""
+        return (self.silhouette * self.guided[:, None, None, None]).detach()
+
     def rows(self, which: slice) -> Prepared:
         """Some of the views."""
         return Prepared(**{name: values[which] for name, values in vars(self).items()})
@@ -85,9 +91,11 @@ class MaskModel(nn.Module):
     """`U_theta(z_t, E_phi(S~), T_obj, T_context, t)`.
 
     Args:
-        layout_encoder, denoiser, text, shape_prior: Sub-configs.
+        layout_encoder, denoiser, text: Sub-configs.
+        shape_prior: Sub-config, or None: no silhouette is drawn, none is shown to the denoiser.
         refiner: Sub-config, or None: masks are read off the codec as they are.
         codec: Frozen; gives the latents their shape and shows the layout encoder the guide.
+        one_shot: The network was trained to give clean latents in one call, from conditions alone.
     """
 
     def __init__(
@@ -95,13 +103,15 @@ class MaskModel(nn.Module):
         layout_encoder: LayoutEncoderConfig,
         denoiser: DenoiserConfig,
         text: TextConfig,
-        shape_prior: ShapePriorConfig,
+        shape_prior: ShapePriorConfig | None,
         refiner: RefinerConfig | None,
         codec: MaskCodec,
+        one_shot: bool = False,
     ) -> None:
         super().__init__()
         self._codec = (codec,)  # a tuple hides it from nn.Module's registration
-        self.latent_size = codec.latent_size
+        self.one_shot = one_shot
+        self.latent_size, self.latent_channels = codec.latent_size, codec.latent_channels
         self.object_tokens = text.object_tokens
         self.layout_encoder = LayoutEncoder(layout_encoder, text.width, codec)
         features = self.layout_encoder.out_channels
@@ -114,13 +124,14 @@ class MaskModel(nn.Module):
         # object from the first step on.
         self.summarise = nn.Linear(text.width, text.summary_channels)
         self.token_norm = nn.LayerNorm(text.width, elementwise_affine=False)
-        self.shape_prior = ShapePrior(shape_prior, text.width, layout_encoder.painted_channels + 1)
+        self.shape_prior = ShapePrior(shape_prior, text.width, layout_encoder.layout_channels) if shape_prior else None
         self.refiner = Refiner(refiner, text.width, GEOMETRY_CHANNELS) if refiner else None
         self.fine = codec.resolution * (2**refiner.levels if refiner else 1)
         # The silhouette's way around the network: at high noise the answer is its latents and a correction. How much of
         # them at which t is learned, per channel, as a parabola in t that starts at 0.
-        self.shortcut = nn.Parameter(torch.zeros(3, codec.latent_channels))
-        conditions = features + text.summary_channels + GEOMETRY_CHANNELS + codec.latent_channels
+        shape_channels = codec.latent_channels if shape_prior else 0
+        self.shortcut = nn.Parameter(torch.zeros(3, codec.latent_channels)) if shape_prior else None
+        conditions = features + text.summary_channels + GEOMETRY_CHANNELS + shape_channels
         self.denoiser = build_denoiser(
             denoiser,
             in_channels=codec.latent_channels + conditions,
@@ -142,9 +153,11 @@ class MaskModel(nn.Module):
         features = torch.where(kept.layout[:, None, None, None], features, self.no_layout[:, None, None])
         # The guide is part of the layout (Eq. 5), and is dropped with it.
         guided = frame.present & kept.layout
-        silhouette = self.shape_prior(mean, frame, conditions.geometry, painted, guide.shape[-1])
-        with torch.no_grad():
-            shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
+        silhouette, shape = torch.zeros_like(guide), features[:, :0]
+        if self.shape_prior is not None:
+            silhouette = self.shape_prior(mean, frame, conditions.geometry, painted, guide.shape[-1])
+            with torch.no_grad():
+                shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
         # Geometry is never dropped: it is no condition but the view's own frame.
         geometry = F.adaptive_avg_pool2d(conditions.geometry, self.latent_size)
@@ -161,6 +174,7 @@ class MaskModel(nn.Module):
                 (conditions.context_tokens, conditions.context_mask, kept.context, self.no_context),
             )
         ):
+            keep = keep & mask.any(1)  # the empty text is a dropped one
             first = torch.zeros_like(mask)
             first[:, 0] = True
             mask = torch.where(keep[:, None], mask, first)
@@ -175,30 +189,40 @@ class MaskModel(nn.Module):
         return tokens[:, :count].sum(1) / token_mask[:, :count].sum(1, keepdim=True)  # padding is zero
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prepared: Prepared) -> Tensor:
-        """v (or x0), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
+        """v (or x0, or noise), (B, C, h, w), for z_t (B, C, h, w) at `timesteps`, int64 (B,)."""
         stacked = torch.cat([noisy, prepared.planes, prepared.shape], dim=1)
-        output = self.denoiser(stacked, timesteps, prepared.tokens, prepared.token_mask, prepared.summary)
+        output: Tensor = self.denoiser(stacked, timesteps, prepared.tokens, prepared.token_mask, prepared.summary)
+        if self.shortcut is None:
+            return output
         share = timesteps.to(noisy)[:, None] / TIMESTEPS
         gain = torch.stack([torch.ones_like(share), share, share**2], dim=-1) @ (SHORTCUT_RATE * self.shortcut)
         return output + gain.view(-1, self.shortcut.shape[1], 1, 1) * prepared.shape
 
-    def read(self, latents: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """Logits of the mask for standardised latents (B, C, h, w): the codec's (B, 1, R, R), refined (B, 1, 2R, 2R).
+    def draw(self, conditions: Conditions) -> tuple[Tensor, Prepared]:
+        """Clean latents (B, C, h, w) of a `one_shot` model and the prepared conditions."""
+        batch = len(conditions.index)
+        kept = torch.ones(batch, dtype=torch.bool)
+        noisy = conditions.geometry.new_zeros(batch, self.latent_channels, self.latent_size, self.latent_size)
+        return self(noisy, torch.zeros(batch, dtype=torch.long), conditions, Kept(kept, kept, kept))  # type: ignore[no-any-return]
 
-        Without a refiner, the second are the first.
-        """
-        coarse = self._codec[0].decode(latents)
+    def read(self, latents: Tensor, prepared: Prepared) -> Tensor:
+        """Logits of the mask for standardised latents (B, C, h, w): `refine` of what the codec decodes."""
+        return self.refine(self._codec[0].decode(latents), prepared)
+
+    def refine(self, coarse: Tensor, prepared: Prepared) -> Tensor:
+        """Logits (B, 1, R, R) to refined ones, (B, 1, 2R, 2R); without a refiner, as they are."""
         if self.refiner is None:
-            return coarse, coarse
+            return coarse
         # The refiner learns to read what it is given, and the denoiser is not bent to its wishes.
         guide = pooled(prepared.guide, 2 * coarse.shape[-1])
-        return coarse, self.refiner(coarse.detach(), guide, prepared.geometry, prepared.summary.detach())
+        planes, text = prepared.geometry, prepared.summary.detach()
+        return cast(Tensor, self.refiner(coarse.detach(), prepared.prior, guide, planes, text))
 
     def sharpen(self, logits: Tensor, prepared: Prepared) -> Tensor:
         """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
         if self.refiner is None or logits.shape[-1] == self.fine:
             return logits
-        return refine_tiles(self.refiner, logits, prepared.guide, prepared.geometry, prepared.summary)
+        return refine_tiles(self.refiner, logits, prepared.prior, prepared.guide, prepared.geometry, prepared.summary)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""
@@ -216,18 +240,21 @@ class SilhouetteModel(nn.Module):
 
     def __init__(self, whole: MaskModel) -> None:
         super().__init__()
+        if whole.shape_prior is None:
+            raise ValueError("this model has no shape prior")
         self.whole = whole.requires_grad_(False)
-        self.whole.shape_prior.requires_grad_(True)
-        if self.whole.shape_prior.config.layout_cells:
-            self.whole.layout_encoder.project.requires_grad_(True)
-            self.whole.layout_encoder.empty.requires_grad_(True)
+        whole.shape_prior.requires_grad_(True)
+        if whole.shape_prior.config.layout_cells and whole.layout_encoder.config.labels == "text":
+            whole.layout_encoder.project.requires_grad_(True)
+            whole.layout_encoder.empty.requires_grad_(True)
 
     def forward(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Logits (B, 1, R, R) of what a text draws under a guide; bool (B,): there is one, so they count."""
-        whole = self.whole
+        whole, shape_prior = self.whole, self.whole.shape_prior
+        assert shape_prior is not None
         summary = whole.mean_of_object(*whole.texts(conditions, kept))
         painted = whole.layout_encoder.paint(conditions.index, conditions.labels)
         guide = pooled(conditions.guide, painted.shape[-1])
         frame = GuideFrame.of(guide)
-        logits = whole.shape_prior(summary, frame, conditions.geometry, painted, guide.shape[-1])
+        logits = shape_prior(summary, frame, conditions.geometry, painted, guide.shape[-1])
         return logits, frame.present & kept.layout

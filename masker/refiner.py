@@ -96,7 +96,7 @@ class ModulatedUNet(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Coarse logits and fine guide to fine logits.
+    """Coarse logits, the silhouette's logits and a fine guide to fine logits.
 
     Args:
         config: Sizes.
@@ -108,25 +108,31 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         folded = config.fold**2
-        self.net = ModulatedUNet(2 * folded + planes, folded, config.widths, config.blocks, text_width)
+        self.net = ModulatedUNet(3 * folded + planes, folded, config.widths, config.blocks, text_width)
         last = self.net.leave[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)  # at first the coarse mask passes unchanged
         nn.init.zeros_(last.bias)
 
-    def forward(self, coarse: Tensor, guide: Tensor, planes: Tensor, text: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, silhouette: Tensor, guide: Tensor, planes: Tensor, text: Tensor) -> Tensor:
         """Fine logits, (B, 1, 2R, 2R).
 
         Args:
             coarse: Logits of a mask, (B, 1, R, R).
+            silhouette: Logits of the shape prior, (B, 1, ...) of any size; 0 where it means nothing.
             guide: G_obj, (B, 1, 2R, 2R) in [0, 1].
             planes: (B, P, ...) of any size: where the view lies.
             text: Summary of T_obj, (B, D).
         """
         size = guide.shape[-1]
-        logits = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
-        logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, guide], dim=1), self.config.fold)
+        logits, prior = (
+            F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False).clamp(
+                -LOGIT_LIMIT, LOGIT_LIMIT
+            )
+            for values in (coarse, silhouette)
+        )
+        seen = torch.cat([logits / LOGIT_LIMIT, prior / LOGIT_LIMIT, guide], dim=1)
+        folded = F.pixel_unshuffle(seen, self.config.fold)
         change = self.net(torch.cat([folded, F.adaptive_avg_pool2d(planes, folded.shape[-1])], dim=1), text)
         return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
 
@@ -144,12 +150,15 @@ def zoomed_geometry(geometry: Tensor, x: int, y: int, parts: int) -> Tensor:
     return torch.cat([tile[:, :3], tile[:, 3:] - 1], dim=1)
 
 
-def refine_tiles(refiner: Refiner, logits: Tensor, guide: Tensor, geometry: Tensor, text: Tensor) -> Tensor:
+def refine_tiles(
+    refiner: Refiner, logits: Tensor, silhouette: Tensor, guide: Tensor, geometry: Tensor, text: Tensor
+) -> Tensor:
     """The second level: nine half-size tiles that overlap by half, blended by distance from their edges.
 
     Args:
         refiner: The network.
         logits: Refined logits of one view, (1, 1, 2R, 2R).
+        silhouette: (1, 1, R, R).
         guide: (1, 1, 4R, 4R).
         geometry: (1, 4, R, R).
         text: (1, D).
@@ -163,7 +172,7 @@ def refine_tiles(refiner: Refiner, logits: Tensor, guide: Tensor, geometry: Tens
         return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
 
     planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
-    refined = refiner(tiles(logits), tiles(guide), planes, text.expand(len(corners), -1))
+    refined = refiner(tiles(logits), tiles(silhouette), tiles(guide), planes, text.expand(len(corners), -1))
     side = refined.shape[-1]
     ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()
     weight = (ramp[:, None] * ramp).clamp_min(1e-4)

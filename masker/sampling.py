@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
-from masker.diffusion import Branch, combine, guidance_branches, make_solver
+from masker.diffusion import Branch, NoiseProcess, combine, guidance_branches, make_solver
 from masker.model import Conditions, Kept, MaskModel, Prepared
 
 
@@ -52,24 +52,28 @@ def sample_latents(
         model: In evaluation mode.
         conditions: B views.
         noise: (B, C, h, w), standard normal.
-        weights: Guidance weights of the chain.
+        weights: Guidance weights.
         diffusion: Noise process the model was trained with.
-        sampling: Number of solver steps.
+        sampling: Number of solver steps, composition of the guidance.
 
     Returns:
         z_0, (B, C, h, w), and the prepared conditions of the fullest branch.
     """
-    branches = guidance_branches(weights)
+    if model.one_shot:
+        return model.draw(conditions)
+    branches = guidance_branches(weights, sampling.composition)
     repeated = repeat_conditions(conditions, len(branches))
     kept = _kept(branches, len(noise))
     prepared = model.prepare(repeated, kept)
-    solver = make_solver(diffusion, sampling)
+    solver, process = make_solver(diffusion, sampling), NoiseProcess(diffusion)
     latents = noise * solver.init_noise_sigma
     for step in solver.timesteps:
         stacked = solver.scale_model_input(latents, step).repeat(len(branches), 1, 1, 1)
         timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
-        output = model.predict(stacked, timesteps, prepared)
-        latents = solver.step(combine(output, branches), step, latents, return_dict=False)[0]
+        output = combine(model.predict(stacked, timesteps, prepared), branches)
+        if diffusion.prediction == "epsilon":
+            output = process.estimate_clean(latents, output, timesteps[: len(noise)])
+        latents = solver.step(output, step, latents, return_dict=False)[0]
     return latents, prepared.rows(slice(-len(noise), None))
 
 
@@ -94,7 +98,7 @@ def sample_masks(
         One mask a view, (F, F) where sharp, else coarser.
     """
     latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
-    logits = model.read(latents, prepared)[1]
+    logits = model.read(latents, prepared)
     masks = []
     for row, wanted in enumerate(sharp):
         view = logits[row : row + 1]

@@ -12,6 +12,7 @@ import torch
 from masker.codec import MaskVAE
 from masker.config import MaskerConfig
 from masker.guides import dilate_cells
+from masker.layout_encoder import palette_table
 from masker.model import Conditions, MaskModel
 from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
 from masker.placing import guide_box, guide_from_prior, loosened
@@ -53,7 +54,7 @@ class _Request:
     label: str
     seen: SemanticLayout
     layout: np.ndarray  # int16 (H, W), rows of `labels`, 0 = nothing
-    labels: torch.Tensor  # (N, D)
+    labels: torch.Tensor  # (N, D) or (N, 3), as the layout encoder wants them
     texts: dict[str, torch.Tensor]
     surface: bool
     guidance: Guidance | None
@@ -174,12 +175,14 @@ class SmartMask:
             raise ValueError(f"the guide is {guidance.map.shape}; the canvas is {scene.size.shape}")
         layout = scene.layout
         index = (layout.index + 1).astype(np.int16)
-        labels = self.texts.label_table(("", *layout.labels))
+        names = ("", *layout.labels)
+        labels = self.texts.label_table(names)
         texts = self.texts.batch([description], [context])
         surface = label in self.surfaces and guidance is None
         loose = guidance is None or guidance.tightness < 1
         places = self._places(scene.size, index, labels, texts) if loose and not surface else None
-        return _Request(scene.size, label, layout, index, labels, texts, surface, guidance, places)
+        shown = palette_table(names) if self.config.layout_encoder.labels == "palette" else labels
+        return _Request(scene.size, label, layout, index, shown, texts, surface, guidance, places)
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]

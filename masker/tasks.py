@@ -1,9 +1,9 @@
-"""What the one training loop needs from the mask model: data, loss, sample sheet and export of either stage."""
+"""What the one training loop needs from the mask model: data, loss, sample sheet and export of each stage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +15,10 @@ from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
-from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled
+from masker.layout_encoder import palette_table
+from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
 from masker.refiner import tile_of, zoomed_geometry
-from masker.sheet import codec_sheet, denoiser_sheet, silhouette_sheet
+from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
 from runtime.seeding import seeded, torch_generator
@@ -111,7 +112,8 @@ class DenoiserTask:
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
         self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
         self.texts = texts if texts is not None else TextBook.load(config.text)
-        self.labels = self.texts.label_table(self.source.labels)
+        palette = config.layout_encoder.labels == "palette"
+        self.labels = (palette_table if palette else self.texts.label_table)(self.source.labels)
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -170,43 +172,66 @@ class DenoiserTask:
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
         output, prepared = model(noisy, batch.timesteps, batch.conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
-        loss = (error * self.process.weights(batch.timesteps)).mean()
+        latent_loss = (error * self.process.weights(batch.timesteps)).mean()
+        terms = self._mask_losses(noisy, output, prepared, batch)
+        return self._total(latent_loss, error, {**terms, **self._silhouette_loss(prepared, masks)})
+
+    def _total(
+        self, latent_loss: Tensor, error: Tensor, terms: dict[str, tuple[float, Tensor]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weighted sum of the losses, and all of them for the log."""
+        loss = self.config.diffusion.latent_loss_weight * latent_loss
         facts = {"v_loss": error.detach().mean().item()}
-        for name, (weight, term) in self._mask_losses(noisy, output, prepared, batch).items():
+        for name, (weight, term) in terms.items():
             loss = loss + weight * term
             facts[name] = term.item()
-        term = silhouette_loss(prepared.silhouette, prepared.guided, masks)
-        facts["silhouette_loss"] = term.item()
-        return loss + self.config.shape_prior.loss_weight * term, facts
+        return loss, facts
+
+    def _silhouette_loss(self, prepared: Prepared, masks: Tensor) -> dict[str, tuple[float, Tensor]]:
+        prior = self.config.shape_prior
+        if prior is None:
+            return {}
+        return {"silhouette_loss": (prior.loss_weight, silhouette_loss(prepared.silhouette, prepared.guided, masks))}
 
     def _mask_losses(
         self, noisy: Tensor, output: Tensor, prepared: Prepared, batch: DenoiserBatch
     ) -> dict[str, tuple[float, Tensor]]:
-        """Weight and loss of the decoded estimate of z_0, and of the refined one.
+        """`_reading_losses` of the estimate of z_0, on every other sample, since decoding costs time.
 
-        On every other sample, since decoding costs time. Mean squared error in latents does not know which errors
-        move an outline; these terms do. At high noise and without a guide the estimate is an average over places,
-        and a sharp mask is the wrong thing to ask for: there the weight is the share of signal left.
+        At high noise and without a guide the estimate is an average over places, and a sharp mask is the wrong thing
+        to ask for: there the weight is the share of signal left.
         """
-        config, half = self.config, slice(0, None, 2)
-        if not config.diffusion.mask_loss_weight and config.refiner is None:
+        half = slice(0, None, 2)
+        if not self.config.diffusion.mask_loss_weight and self.config.refiner is None:
             return {}
-        estimate = self.process.estimate_clean(noisy[half], output[half], batch.timesteps[half])
+        steps = batch.timesteps[half]
+        estimate = self.process.estimate_clean(noisy[half], output[half], steps)
         kept = prepared.rows(half)
-        coarse, fine = self.whole.read(estimate, kept)
-        trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[batch.timesteps[half]])
-        masks = batch.masks[half]
+        trust = torch.where(kept.guided, 1.0, self.process.alphas_cumprod[steps]) * self.process.estimate_weights(steps)
+        return self._reading_losses(estimate, kept, batch.masks[half], trust, batch.tiles)
+
+    def _reading_losses(
+        self, latents: Tensor, prepared: Prepared, masks: Tensor, trust: Tensor, tiles: tuple[int, int]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and loss of the mask read off latents (B, C, h, w), coarse and refined, `trust` (B,) weighing each.
+
+        Mean squared error in latents does not know which errors move an outline; these terms do.
+        """
+        config = self.config
+        coarse = self.codec.decode(latents)
 
         def loss(logits: Tensor, truth: Tensor) -> Tensor:
             return (mask_loss(logits, pooled(truth, logits.shape[-1])) * trust[: len(logits)]).mean()
 
         losses = {"mask_loss": (config.diffusion.mask_loss_weight, loss(coarse, masks))}
-        if config.refiner is not None:
-            losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
-        if config.refiner is not None and config.refiner.levels > 1:
+        if config.refiner is None or not config.refiner.loss_weight:
+            return losses
+        fine = self.whole.refine(coarse, prepared)
+        losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
+        if config.refiner.levels > 1:
             few = slice(0, (len(fine) + 1) // 2)  # a tile costs as much as a view
-            truth = tile_of(masks[few], *batch.tiles, TILE_PARTS)
-            tile = self._tile_logits(fine[few].detach(), kept, batch.tiles)
+            truth = tile_of(masks[few], *tiles, TILE_PARTS)
+            tile = self._tile_logits(fine[few].detach(), prepared, tiles)
             losses["tile_loss"] = (config.refiner.loss_weight / 2, loss(tile, truth))
         return losses
 
@@ -218,6 +243,7 @@ class DenoiserTask:
             Tensor,
             self.whole.refiner(
                 tile_of(fine, *tile, TILE_PARTS),
+                tile_of(kept.prior[:count], *tile, TILE_PARTS),
                 tile_of(kept.guide[:count], *tile, TILE_PARTS),
                 zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS),
                 kept.summary[:count].detach(),
@@ -232,37 +258,6 @@ class DenoiserTask:
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder: config, labels, codec and model weights."""
         export_masker(model, self.codec, self.config, self.source.corpora, out)
-
-
-class SilhouetteTask(DenoiserTask):
-    """Stage `silhouette`: the shape prior alone. What the denoiser starts from then shows the object already."""
-
-    def __init__(
-        self,
-        config: MaskerConfig,
-        corpora: Sequence[Corpus],
-        codec: MaskVAE | None = None,
-        texts: TextBook | None = None,
-    ) -> None:
-        super().__init__(config, corpora, codec, texts)
-        self.model = SilhouetteModel(self.whole)
-
-    def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
-        """As in `DenoiserTask`, without the scene texts, which the shape prior does not see."""
-        return super().conditions([replace(example, context="") for example in examples])
-
-    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
-        """See `runtime.training.TrainingTask`."""
-        silhouette, guided = model(batch.conditions, batch.kept)
-        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
-
-    def sheet(self, model: nn.Module, path: Path) -> None:
-        """Validation objects: guide, silhouette, truth."""
-        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out.sources[0], path)
-
-    def export(self, model: nn.Module, out: Path) -> None:
-        """Writes the masker folder; its denoiser is untrained still."""
-        super().export(self.whole, out)
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from masker.config import STAGES, CodecConfig, MaskerConfig, PlacementStageConfig
-from masker.weights import load_codec, load_masker
+from masker.weights import load_codec
 from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
+from runtime.weights import read_weights
 from scene.corpus.store import Corpus
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def train(
         UserError: config, corpus, codec or snapshot cannot be used.
     """
     from masker.placement_task import PlacementTask
-    from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
+    from masker.stages import MODEL_TASKS
+    from masker.tasks import CodecTask
 
     settings = load_stage(STAGES, config, overrides)
     assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig)
@@ -46,21 +48,31 @@ def train(
     elif isinstance(settings, PlacementStageConfig):
         task = PlacementTask(settings, corpora)
     else:
-        kind = SilhouetteTask if settings.stage == "silhouette" else DenoiserTask
-        task = model_task = kind(settings, corpora)
-        if settings.start_from and not resume:
-            warm_start(model_task.whole, load_masker(Path(settings.start_from))[2])
+        task = model_task = MODEL_TASKS[settings.stage](settings, corpora)
+        if not resume:
+            given = settings.start_from or []
+            warm_start(model_task.whole, [Path(folder) for folder in ([given] if isinstance(given, str) else given)])
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)
 
 
-def warm_start(model: nn.Module, other: nn.Module) -> list[str]:
-    """Copies weights of `other` with the same name and shape in `model`; returns the names that start fresh."""
-    mine, theirs = model.state_dict(), other.state_dict()
-    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+def warm_start(model: nn.Module, folders: Sequence[Path]) -> list[str]:
+    """Copies every weight of some masker folders that fits a model by name and shape; later folders prevail.
+
+    Returns:
+        Names of the weights that start fresh.
+
+    Raises:
+        UserError: a folder holds no mask model.
+    """
+    mine = model.state_dict()
+    fitting: dict[str, Tensor] = {}
+    for folder in folders:
+        theirs = read_weights(folder / "model.safetensors")
+        fitting |= {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     model.load_state_dict(fitting, strict=False)
     left = [name for name in mine if name not in fitting]
-    if left:
+    if left and folders:
         log.warning("%d of %d weights start fresh: %s ...", len(left), len(mine), ", ".join(left[:4]))
     return left

@@ -31,7 +31,15 @@ PLACEMENT_FILES = ("placement.yaml", "placement.safetensors")
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
     """An untrained mask model that fits a codec."""
-    return MaskModel(config.layout_encoder, config.denoiser, config.text, config.shape_prior, config.refiner, codec)
+    return MaskModel(
+        config.layout_encoder,
+        config.denoiser,
+        config.text,
+        config.shape_prior,
+        config.refiner,
+        codec,
+        one_shot=config.stage == "oneshot",
+    )
 
 
 def export_codec(codec: nn.Module, config: CodecConfig, out: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from pydantic import ValidationError
 
 from masker.codec import MaskVAE
-from masker.config import DiffusionConfig, GuidanceWeights
+from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
 from masker.diffusion import NoiseProcess, combine, guidance_branches
 from masker.model import Conditions, Kept
 from masker.sampling import sample_latents
@@ -42,11 +43,11 @@ def _model(kind: str = "transformer"):  # type: ignore[no-untyped-def]
     return model.eval(), config
 
 
-@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 def test_targets_agree_with_diffusers_and_invert(prediction: str) -> None:
     process = NoiseProcess(DiffusionConfig(prediction=prediction))
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type=prediction)
-    clean, noise = torch.randn(2, 3, 4, 4, 4).unbind(0)
+    clean, noise = torch.randn(2, 3, 4, 4, 4).clamp(-3, 3).unbind(0)
     steps = torch.tensor([0, 500, 900])
     noisy = process.add_noise(clean, noise, steps)
     torch.testing.assert_close(noisy, scheduler.add_noise(clean, noise, steps))
@@ -116,3 +117,86 @@ def test_guided_sampling_with_equal_branches_matches_weight_one() -> None:
         for weights in (GuidanceWeights(layout=1, object=1, context=1), GuidanceWeights(layout=2, object=3, context=4))
     ]
     torch.testing.assert_close(samples[0], samples[1], atol=1e-4, rtol=1e-4)
+
+
+def test_each_text_alone_equals_the_written_sum() -> None:
+    w_s, w_o, w_c = 1.3, 2.0, 3.5
+    branches = guidance_branches(GuidanceWeights(layout=w_s, object=w_o, context=w_c), "one_text")
+    e = {key: torch.randn(1, 2, 2, 2) for key in ("000", "S00", "S0c", "So0")}
+    kept = {(False, False, False): "000", (True, False, False): "S00", (True, False, True): "S0c",
+            (True, True, False): "So0"}  # fmt: skip
+    written = e["000"] + w_s * (e["S00"] - e["000"]) + w_o * (e["So0"] - e["S00"]) + w_c * (e["S0c"] - e["S00"])
+    stacked = torch.cat([e[kept[b.layout, b.object, b.context]] for b in branches])
+    torch.testing.assert_close(combine(stacked, branches), written)
+    assert branches[-1].object  # its conditions read the mask
+
+
+def test_one_joint_weight_equals_the_written_sum() -> None:
+    branches = guidance_branches(GuidanceWeights(layout=2.5, object=2.5, context=2.5), "joint")
+    assert [(b.layout, b.object, b.context) for b in branches] == [(False, False, False), (True, True, True)]
+    e = torch.randn(2, 1, 2, 2, 2)
+    torch.testing.assert_close(combine(torch.cat(list(e)), branches), e[0] + 2.5 * (e[1] - e[0]))
+
+
+def test_joint_guidance_refuses_unequal_weights() -> None:
+    with pytest.raises(ValidationError, match="same number"):
+        SamplingConfig(composition="joint", weights=GuidanceWeights(object=2.0))
+
+
+def test_sampling_follows_the_composition() -> None:
+    model, config = _model()
+    weights, noise = GuidanceWeights(layout=2, object=2, context=2), torch.randn(1, 4, 4, 4)
+    samples = [
+        sample_latents(
+            model, _conditions(1), noise, weights, config.diffusion,
+            config.sampling.model_copy(update={"composition": composition}),
+        )[0]
+        for composition in ("chained", "one_text", "joint")
+    ]  # fmt: skip
+    torch.testing.assert_close(samples[0], samples[2], atol=1e-4, rtol=1e-4)  # equal weights telescope
+    assert not torch.allclose(samples[0], samples[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
+def test_min_snr_weights_are_one_loss_in_clean_latents(prediction: str) -> None:
+    """Hang et al.: whatever is predicted, an error in z_0 counts min(SNR, gamma)."""
+    process = NoiseProcess(DiffusionConfig(prediction=prediction, snr_gamma=5.0))
+    steps = torch.tensor([50, 400, 800])
+    clean, noise, error = (torch.randn(3, 1, 2, 2) for _ in range(3))
+    noisy, target = process.add_noise(clean, noise, steps), process.target(clean, noise, steps)
+    estimates = [process.estimate_clean(noisy, target + 1e-3 * part, steps) for part in (0 * error, error)]
+    in_clean = (estimates[1] - estimates[0]).square().mean((1, 2, 3))
+    alpha_bar = process.alphas_cumprod[steps]
+    expected = (alpha_bar / (1 - alpha_bar)).clamp(max=5.0) * in_clean
+    weighted = process.weights(steps) * (1e-3 * error).square().mean((1, 2, 3))
+    torch.testing.assert_close(weighted, expected, rtol=0.02, atol=1e-12)
+
+
+def test_predicted_noise_samples_what_it_stands_for() -> None:
+    """A network that knows z_0 and answers with the noise must lead the sampler to z_0."""
+    model, _ = _model()
+    diffusion, goal = DiffusionConfig(prediction="epsilon"), torch.randn(1, 4, 4, 4).clamp(-2, 2)
+    process = NoiseProcess(diffusion)
+
+    def predict(noisy: torch.Tensor, timesteps: torch.Tensor, prepared: object) -> torch.Tensor:
+        signal, sigma = process.coefficients(timesteps)
+        return (noisy - signal * goal) / sigma
+
+    model.predict = predict
+    sampling = SamplingConfig(solver_steps=4)
+    latents, _ = sample_latents(
+        model, _conditions(1), 0.3 * torch.randn(1, 4, 4, 4), GuidanceWeights(), diffusion, sampling
+    )
+    torch.testing.assert_close(latents, goal, atol=0.05, rtol=0.05)
+
+
+def test_an_empty_scene_text_is_a_dropped_one() -> None:
+    model, _ = _model()
+    empty, full = _conditions(1), _conditions(1)
+    empty.context_tokens.zero_()
+    empty.context_mask.zero_()
+    noisy, steps = torch.randn(1, 4, 4, 4), torch.tensor([300])
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    everything, dropped = Kept(yes, yes, yes), Kept(yes, yes, no)
+    with torch.no_grad():
+        torch.testing.assert_close(model(noisy, steps, empty, everything)[0], model(noisy, steps, full, dropped)[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from masker.examples import ExampleSource, mirror_words
 from masker.guides import GuideForm
 from masker.placing import guide_box
 from masker.windows import canvas_window, sample_cells, sample_coverage, to_canvas, window_round
+from scene.corpus.records import SceneRecord
 from scene.corpus.store import Corpus
 from scene.guidance import Guidance
 
@@ -101,3 +104,53 @@ def test_box_of_an_object_cut_by_the_canvas_is_exact(corpus: Corpus, source: Exa
     for record in corpus.records("train"):
         for layer in record.layers:
             assert source.canvas_box(layer) == Box.from_mask(corpus.mask(layer))
+
+
+def _hidden_ball(corpus: Corpus) -> tuple[SceneRecord, int]:
+    """A scene whose first ball is partly covered by the second."""
+    record = corpus.records("train")[0]
+    ball = record.layers[3]
+    nearer = replace(record.layers[4], x=ball.x + 20, y=ball.y)
+    return replace(record, layers=(*record.layers[:4], nearer)), 3
+
+
+def test_modal_training_asks_for_what_shows(corpus: Corpus) -> None:
+    record, k = _hidden_ball(corpus)
+    plain: dict[str, Any] = {"mirror": False, "box_jitter": 0, "window_jitter": 0, "canvas_share": 0}
+    expected = corpus.mask(record.layers[k]) & ~corpus.mask(record.layers[k + 1])
+    whole = corpus.mask(record.layers[k])
+    assert 0 < expected.sum() < whole.sum()
+    for amodal, truth in ((True, whole), (False, expected)):
+        source = ExampleSource(corpus, "train", ExamplesConfig(amodal=amodal, **plain), 64, seed=5)
+        example = source.build(record, k, "box", np.random.default_rng(0))
+        inside = example.geometry[0] == 1
+        seen = sample_coverage(truth, example.window, 64)
+        assert np.allclose(example.target[inside], seen[inside])
+        rows, columns = np.nonzero(example.guide > 0.5)
+        seen_rows, seen_columns = np.nonzero((seen > 0.5) & inside)
+        assert abs(int(columns.max()) - int(seen_columns.max())) <= 1  # the box is the visible part's, too
+        assert abs(int(rows.max()) - int(seen_rows.max())) <= 1
+
+
+def test_a_wholly_hidden_object_is_no_modal_example(corpus: Corpus) -> None:
+    source = ExampleSource(corpus, "train", ExamplesConfig(amodal=False), 32, seed=5)
+    record, k = _hidden_ball(corpus)
+    covered = replace(record, layers=(*record.layers[:4], replace(record.layers[3])))
+    source.records = [covered]
+    assert source._shows(record, k) and not source._shows(covered, k)
+
+
+@pytest.mark.parametrize("order", ["recorded", "random", "front_to_back"])
+def test_order_decides_what_lies_there_already(corpus: Corpus, order: Any) -> None:
+    config = ExamplesConfig(order=order, subset_share=0, shuffle_share=0)
+    source = ExampleSource(corpus, "train", config, 32, seed=5)
+    record = source.records[0]  # sky, grass, post, ball, ball
+    rng = np.random.default_rng(0)
+    drawn = Counter(tuple(source._placed_before(record, 3, rng)) for _ in range(400))
+    if order == "random":
+        assert set(drawn) == {(0, 1), (0, 1, 2), (0, 1, 4), (0, 1, 2, 4)}
+        assert drawn[0, 1] / 400 == pytest.approx(1 / 3, abs=0.08)  # any of the three may come first
+        assert drawn[0, 1, 2, 4] / 400 == pytest.approx(1 / 3, abs=0.08)
+    else:
+        assert set(drawn) == {(0, 1, 2) if order == "recorded" else (0, 1, 4)}
+    assert source._placed_before(record, 1, rng) == [0]  # a surface has those behind it

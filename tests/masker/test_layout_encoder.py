@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from masker.codec import MaskVAE
 from masker.config import LayoutEncoderConfig
-from masker.layout_encoder import FRAME_CHANNELS, GuideFrame, LayoutEncoder, blend_guidance
+from masker.layout_encoder import FRAME_CHANNELS, GuideFrame, LayoutEncoder, blend_guidance, palette_table
+from scene.layout import label_colour
 
 from .conftest import CODEC
 
@@ -94,3 +95,22 @@ def test_the_guides_frame_runs_from_minus_one_to_one_inside_a_box() -> None:
     assert v[16, 9].item() == pytest.approx(-1 + 1 / 32, abs=0.01)
     assert v[47, 9].item() == pytest.approx(1 - 1 / 32, abs=0.01)
     assert frame[0, -3, 0, 0].exp().item() == pytest.approx(0.25, abs=0.01)  # half of the width, of 2
+
+
+def test_with_a_palette_the_encoder_sees_the_papers_equation() -> None:
+    torch.manual_seed(0)
+    config = LayoutEncoderConfig(labels="palette", widths=(16, 16))
+    encoder = LayoutEncoder(config, 8, MaskVAE(CODEC).eval())
+    labels = ("", "sky", "sofa")
+    index = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(3))
+    guide = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4))
+    seen: list[torch.Tensor] = []
+    encoder.convolutions.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    painted = encoder.paint(index, palette_table(labels))
+    encoder(painted, guide, GuideFrame.of(guide))
+    colours = torch.tensor([(0, 0, 0), label_colour("sky"), label_colour("sofa")]) / 255
+    rgb = colours[index].permute(0, 3, 1, 2)
+    torch.testing.assert_close(painted[:, 1:], rgb)
+    torch.testing.assert_close(seen[0][:, 1:], rgb * (1 - 0.7 * guide) + 0.7 * guide)
+    torch.testing.assert_close(seen[0][:, :1], 0.7 * guide)
+    assert all(name.startswith("convolutions") for name, _ in encoder.named_parameters())

@@ -18,7 +18,9 @@ def _refiner() -> Refiner:
 
 def test_untrained_it_is_interpolation() -> None:
     coarse = torch.randn(2, 1, 16, 16)
-    fine = _refiner()(coarse, torch.rand(2, 1, 32, 32), torch.rand(2, 4, 16, 16), torch.randn(2, 8))
+    fine = _refiner()(
+        coarse, torch.randn(2, 1, 16, 16), torch.rand(2, 1, 32, 32), torch.rand(2, 4, 16, 16), torch.randn(2, 8)
+    )
     expected = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)
     torch.testing.assert_close(fine, expected.clamp(-8, 8))
 
@@ -37,20 +39,26 @@ def test_it_learns_an_outline_that_only_the_guide_shows() -> None:
 
     for _ in range(60):
         bars = batch()
-        logits = refiner(torch.zeros(8, 1, 16, 16), bars, torch.zeros(8, 4, 16, 16), torch.zeros(8, 8))
+        logits = refiner(
+            torch.zeros(8, 1, 16, 16), torch.zeros(8, 1, 16, 16), bars, torch.zeros(8, 4, 16, 16), torch.zeros(8, 8)
+        )
         loss = F.binary_cross_entropy_with_logits(logits, bars)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     bars = batch()
     with torch.no_grad():
-        logits = refiner(torch.zeros(8, 1, 16, 16), bars, torch.zeros(8, 4, 16, 16), torch.zeros(8, 8))
+        logits = refiner(
+            torch.zeros(8, 1, 16, 16), torch.zeros(8, 1, 16, 16), bars, torch.zeros(8, 4, 16, 16), torch.zeros(8, 8)
+        )
     assert ((logits > 0) == (bars > 0.5)).float().mean() > 0.995
 
 
 def test_tiles_of_an_untrained_refiner_are_seamless() -> None:
     logits, guide = torch.randn(1, 1, 32, 32), torch.rand(1, 1, 64, 64)
-    fine = refine_tiles(_refiner(), logits, guide, torch.rand(1, 4, 16, 16), torch.randn(1, 8))
+    fine = refine_tiles(
+        _refiner(), logits, torch.randn(1, 1, 16, 16), guide, torch.rand(1, 4, 16, 16), torch.randn(1, 8)
+    )
     expected = F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False).clamp(-8, 8)
     assert fine.shape == expected.shape
     torch.testing.assert_close(fine[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=0.35, rtol=0.1)

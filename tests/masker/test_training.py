@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from masker.config import STAGES, CodecConfig
-from masker.tasks import CodecTask, DenoiserTask, SilhouetteTask
+from masker.smartmask import SmartMask
+from masker.stages import OneShotTask, SilhouetteTask
+from masker.tasks import CodecTask, DenoiserTask
 from masker.texts import TextBook
 from masker.weights import load_codec, load_masker
 from runtime.config import load_stage, validate
@@ -18,6 +21,9 @@ from runtime.training import fit
 from runtime.weights import asset_dir
 from scene.corpus.store import Corpus
 from scene.errors import UserError
+from scene.geometry import Box
+from scene.guidance import Guidance
+from scene.seeds import StepSeed
 
 from .conftest import CODEC, masker_config
 
@@ -169,6 +175,93 @@ def test_denoiser_sheet_and_export(codec_folder: Path, corpus: Corpus, texts: Te
     assert facts["surfaces"] == ["sky", "grass"]
     for name, tensor in task.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def _one_shot(codec_folder: Path, corpus: Corpus, texts: TextBook, latent_weight: float = 0.2) -> OneShotTask:
+    more = {
+        "stage": "oneshot",
+        "shape_prior": None,
+        "refiner": {"levels": 1, "widths": [16, 16], "blocks": 1},
+        "diffusion": {"prediction": "sample", "latent_loss_weight": latent_weight, "mask_loss_weight": 2.0},
+        "dropout": {"layout": 0, "object": 0, "context": 0, "all": 0},
+    }
+    return OneShotTask(masker_config(codec_folder, "unet", **more), [corpus], texts=texts)
+
+
+def test_the_one_shot_baseline_learns_guided_masks(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    # The codec is untrained: what its decoder makes of the latents is no goal to hold them to.
+    task = _one_shot(codec_folder, corpus, texts, latent_weight=20.0)
+    assert not any(name.startswith(("shape_prior", "shortcut")) for name in task.model.state_dict())
+    batch = task.batch(range(8))
+    guided = batch.conditions.guide.amax((1, 2, 3)) > 0
+    coarse = nn.functional.avg_pool2d(batch.masks, batch.masks.shape[-1] // CODEC.resolution)
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((task.whole.draw(batch.conditions)[0] - task.codec.encode(coarse))[guided].square().mean())
+
+    before, optimizer = error(), torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, facts = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert set(facts) == {"v_loss", "mask_loss", "refined_loss"}
+    assert error() < 0.6 * before
+
+
+def test_every_guided_one_shot_sample_counts(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    """Changing the target of any guided sample changes the mask loss; an unguided one's does not."""
+    task = _one_shot(codec_folder, corpus, texts)
+    batch = task.batch(range(8))
+    guided = batch.conditions.guide.amax((1, 2, 3)) > 0
+    assert guided.any() and not guided.all()
+    before = task.loss(task.model, batch)[1]["mask_loss"]
+    for number in range(8):
+        masks = batch.masks.clone()
+        masks[number] = 1 - masks[number]
+        changed = task.loss(task.model, replace(batch, masks=masks))[1]["mask_loss"] != before
+        assert changed == bool(guided[number]), number
+
+
+def test_an_exported_one_shot_model_predicts_in_one_call(
+    codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path
+) -> None:
+    task = _one_shot(codec_folder, corpus, texts)
+    nn.init.normal_(task.whole.denoiser.net.conv_out.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    task.model.eval()
+    task.sheet(task.model, tmp_path / "sheet.png")
+    task.export(task.model, tmp_path / "export")
+    model = SmartMask.from_pretrained(tmp_path / "export", texts)
+    calls: list[int] = []
+    model.model.denoiser.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    with torch.no_grad():
+        model.codec.decoder[-2].bias.fill_(0.5)  # random weights must not leave the mask empty
+    scene, guide = corpus.scene(corpus.records("val")[0], 3), Guidance.from_box(Box(100, 90, 180, 170), corpus.size)
+    found = model.predict(scene, "ball", "a red ball", "", guidance=guide, count=2, seed=StepSeed(7, 3))
+    assert calls == [4]  # rows of a batch
+    assert torch.equal(torch.from_numpy(found[0].mask), torch.from_numpy(found[1].mask))  # it draws nothing
+
+
+def test_a_palette_model_trains_and_predicts(
+    codec_folder: Path, corpus: Corpus, texts: TextBook, tmp_path: Path
+) -> None:
+    task = _task(codec_folder, corpus, texts, layout_encoder={"labels": "palette", "widths": [16, 16]})
+    assert task.labels.shape == (1 + len(corpus.labels), 3)
+    loss, _ = task.loss(task.model, task.batch(range(4)))
+    loss.backward()
+    task.model.eval()
+    task.export(task.model, tmp_path / "export")
+    model = SmartMask.from_pretrained(tmp_path / "export", texts)
+    with torch.no_grad():
+        model.codec.decoder[-2].bias.fill_(0.5)
+    scene = corpus.scene(corpus.records("val")[0], 3)
+    assert model.predict(scene, "ball", "", "", guidance=None, count=1, seed=StepSeed(0, 1))[0].mask.any()
+
+
+def test_a_silhouette_stage_without_a_prior_is_refused(codec_folder: Path) -> None:
+    with pytest.raises(UserError, match="shape_prior must not be null"):
+        masker_config(codec_folder, stage="silhouette", shape_prior=None)
 
 
 @pytest.mark.parametrize("path", sorted(asset_dir("configs").glob("masker/*.yaml")), ids=lambda path: path.name)

@@ -1,0 +1,127 @@
+"""The mask model's other stages: shape prior alone, refiner alone, and the one-shot baseline; all on `DenoiserTask`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from masker.codec import MaskVAE
+from masker.config import MaskerConfig
+from masker.examples import MaskExample
+from masker.model import Conditions, MaskModel, SilhouetteModel, pooled
+from masker.sheet import silhouette_sheet
+from masker.tasks import DenoiserBatch, DenoiserTask, silhouette_loss
+from masker.texts import TextBook
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+
+
+class OneShotTask(DenoiserTask):
+    """Stage `oneshot`: a baseline without diffusion, the mask in one call of the network from the conditions alone.
+
+    Every guided sample counts in full, since there are no noise levels.
+    """
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        masks = pooled(batch.masks, self.codec.resolution)
+        with torch.no_grad():
+            clean = self.codec.encode(masks)
+        still, never = torch.zeros_like(clean), torch.zeros_like(batch.timesteps)
+        latents, prepared = model(still, never, batch.conditions, batch.kept)
+        error = (latents - clean).square().mean((1, 2, 3))
+        terms = self._reading_losses(latents, prepared, batch.masks, prepared.guided.float(), batch.tiles)
+        return self._total(error.mean(), error, {**terms, **self._silhouette_loss(prepared, masks)})
+
+
+class SilhouetteTask(DenoiserTask):
+    """Stage `silhouette`: the shape prior alone. What the denoiser starts from then shows the object already."""
+
+    def __init__(
+        self,
+        config: MaskerConfig,
+        corpora: Sequence[Corpus],
+        codec: MaskVAE | None = None,
+        texts: TextBook | None = None,
+    ) -> None:
+        super().__init__(config, corpora, codec, texts)
+        self.model = SilhouetteModel(self.whole)
+
+    def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
+        """As in `DenoiserTask`, without the scene texts, which the shape prior does not see."""
+        return super().conditions([replace(example, context="") for example in examples])
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        silhouette, guided = model(batch.conditions, batch.kept)
+        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Validation objects: guide, silhouette, truth."""
+        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out.sources[0], path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Writes the masker folder; its denoiser is untrained still."""
+        super().export(self.whole, out)
+
+
+class RefinerModel(nn.Module):
+    """The refiner of a mask model, and nothing else of it, as a module to train."""
+
+    def __init__(self, whole: MaskModel) -> None:
+        super().__init__()
+        if whole.refiner is None:
+            raise UserError("stage refiner needs a refiner; set refiner.levels in the config")
+        self.whole = whole.requires_grad_(False)
+        whole.refiner.requires_grad_(True)
+
+
+class RefinerTask(DenoiserTask):
+    """Trains the refiner on masks that the denoiser estimates in one step from noise.
+
+    One step is what a sampler of few steps comes close to, and costs one call of a network that is not trained here.
+    The noise is scaled by a random temperature, since samplers may start from less than it.
+    """
+
+    def __init__(
+        self,
+        config: MaskerConfig,
+        corpora: Sequence[Corpus],
+        codec: MaskVAE | None = None,
+        texts: TextBook | None = None,
+    ) -> None:
+        super().__init__(config, corpora, codec, texts)
+        self.model = RefinerModel(self.whole)
+
+    def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
+        """See `runtime.training.TrainingTask`."""
+        last = self.config.diffusion.train_timesteps - 1
+        temperature = batch.timesteps.view(-1, 1, 1, 1) / last
+        noise, steps = batch.noise * temperature, torch.full_like(batch.timesteps, last)
+        with torch.no_grad():
+            output, prepared = self.whole(noise, steps, batch.conditions, batch.kept)
+            estimate = self.process.estimate_clean(noise, output, steps)
+        terms = self._reading_losses(estimate, prepared, batch.masks, prepared.guided.float(), batch.tiles)
+        del terms["mask_loss"]
+        return self._total(torch.zeros(()), torch.zeros(1), terms)
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Validation objects under the four forms of guidance."""
+        super().sheet(self.whole, path)
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Writes the masker folder."""
+        super().export(self.whole, out)
+
+
+MODEL_TASKS: dict[str, type[DenoiserTask]] = {
+    "silhouette": SilhouetteTask,
+    "denoiser": DenoiserTask,
+    "refiner": RefinerTask,
+    "oneshot": OneShotTask,
+}
