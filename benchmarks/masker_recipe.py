@@ -4,7 +4,8 @@ Usage: .venv/bin/python benchmarks/masker_recipe.py --start runs/masker/home_sil
        .venv/bin/python benchmarks/masker_recipe.py --guidance runs/masker/home/export
 
 Every variant is `configs/masker/denoiser_home.yaml` with one change, sees the same samples in the same order (but
-for the one with another seed, which shows the noise), and is compared within its group, object by object, with the group's first:
+for the one with another seed, which shows the noise), and is compared within its group, object by object, with the
+group's first:
 
     warm    all weights of the start are taken over
     fresh   the denoiser starts anew: there are no trained weights of another shape, or for another output
