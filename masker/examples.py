@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from masker.config import ExamplesConfig
-from masker.guides import FORMS, DrawnGuide, GuideForm, draw_guide
+from masker.guides import FORMS, DrawnGuide, GuideForm, draw_guide, signed_distance
 from masker.windows import (
     Window,
     canvas_window,
@@ -54,6 +54,7 @@ class MaskExample:
     Attributes:
         index: int16 (R, R), rows of the source's label table; 0 = nothing lies there.
         guide: float32 (F, F), G_obj in [0, 1].
+        distance: float32 (D, D), see `masker.guides.signed_distance`; D is F, or F / 2 where that is still above R.
         geometry: float32 (4, R, R).
         target: float32 (F, F), coverage of the amodal mask in [0, 1] (of the visible part in modal training). Beyond
             the canvas the object goes on as drawn; the canvas crops it later.
@@ -63,6 +64,7 @@ class MaskExample:
 
     index: np.ndarray
     guide: np.ndarray
+    distance: np.ndarray
     geometry: np.ndarray
     target: np.ndarray
     object: str
@@ -88,6 +90,14 @@ class PlacedExample:
     context: str
     box: tuple[float, float, float, float]
     label: str
+
+
+def guide_distance(guide: np.ndarray, inside: np.ndarray, resolution: int) -> np.ndarray:
+    """`signed_distance` of a guide (F, F) on a view of R cells: half as fine as the guide where that is above R."""
+    step = 2 if len(guide) > 2 * resolution else 1
+    side = len(guide) // step
+    guide, inside = (values.reshape(side, step, side, step).mean(axis=(1, 3)) for values in (guide, inside))
+    return signed_distance(guide, inside)
 
 
 class ExampleSource:
@@ -257,16 +267,17 @@ class ExampleSource:
         target = self.target(layer, shape, window)
         guide = drawn.cells(target * fine, window, config, rng) * fine
         index = self.layout(self._earlier(record, k, rng), window, inside)
+        distance = guide_distance(guide, fine, self.resolution)
         geometry = geometry_channels(window, size, self.resolution)
         label_only = rng.random() < config.label_only_share
         text = layer.label if label_only else layer.description
         context = self._context(record, rng)
         if config.mirror and rng.random() < 0.5:
-            index, guide, target = index[:, ::-1], guide[:, ::-1], target[:, ::-1]
+            index, guide, distance, target = (values[:, ::-1] for values in (index, guide, distance, target))
             geometry = geometry[:, :, ::-1].copy()
             geometry[1] *= -1  # canvas x runs from -1 to 1
             text, context = mirror_words(text), mirror_words(context)
-        return MaskExample(index, guide, geometry, target, text, context, form, layer.label, window)
+        return MaskExample(index, guide, distance, geometry, target, text, context, form, layer.label, window)
 
     def placed(self, sample: int) -> PlacedExample:
         """Placement example number `sample`."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GuideForm = Literal["none", "box", "blob", "scribble"]
 FORMS: tuple[GuideForm, ...] = ("none", "box", "blob", "scribble")
 
+DISTANCE_REACH = 0.3  # over sqrt(area)
 SCRIBBLE_CELLS = 128  # most cells a side on which training scribbles are drawn
 
 FloatBox = tuple[float, float, float, float]
@@ -88,6 +89,32 @@ def dilate_cells(
         grid = np.mgrid[0:resolution, 0:resolution].astype(np.float32)
         signed = map_coordinates(signed, grid + np.stack(shift), order=1, mode="nearest")
     return (0.5 + radius_frac * scale - signed).clip(0, 1).astype(np.float32)
+
+
+def signed_distance(guide: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Distance to a guide's outline, positive inside it: eroding a scribble is a threshold on it.
+
+    Beyond the canvas the guide goes on as at the edge, since an object that the canvas cuts has no outline there.
+
+    Args:
+        guide: float32 (S, S) in [0, 1]; its outline is where it passes half of its maximum.
+        inside: Share of each cell on the canvas, float32 (S, S).
+
+    Returns:
+        float32 (S, S): distance over sqrt(area of the guide), in units of `DISTANCE_REACH` and cut at -1 and 1; all 0
+        without a guide.
+    """
+    solid = guide >= 0.5 * max(float(guide.max()), 1e-6)
+    rows, columns = np.flatnonzero(inside.max(axis=1) > 0.5), np.flatnonzero(inside.max(axis=0) > 0.5)
+    if not guide.any() or not len(rows) or not len(columns):
+        return np.zeros_like(guide, dtype=np.float32)
+    steps = np.arange(len(guide))
+    solid = solid[steps.clip(rows[0], rows[-1])][:, steps.clip(columns[0], columns[-1])]
+    if solid.all() or not solid.any():
+        return np.full_like(guide, 1.0 if solid.all() else -1.0, dtype=np.float32)
+    signed = np.where(solid, distance_transform_edt(solid) - 0.5, 0.5 - distance_transform_edt(~solid))
+    reach = DISTANCE_REACH * float(np.sqrt(solid.sum()))
+    return (signed / reach).clip(-1, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

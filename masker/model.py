@@ -13,7 +13,7 @@ from masker.codec import MaskCodec
 from masker.config import DenoiserConfig, LayoutEncoderConfig, RefinerConfig, ShapePriorConfig, TextConfig
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import GuideFrame, LayoutEncoder
-from masker.refiner import Refiner, refine_tiles
+from masker.refiner import Refiner, refine_tiles, stack_hints
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
@@ -29,6 +29,7 @@ class Conditions:
         index: int64 (B, R, R), rows of `labels`; 0 = nothing lies there.
         labels: (N, D) pooled text embeddings, row 0 unused; (N, 3) colours for a layout encoder with a palette.
         guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, R times a power of 2.
+        distance: (B, 1, D, D), see `masker.examples.guide_distance`.
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
         object_mask, context_mask: bool (B, T_o), (B, T_c), False = padding.
@@ -37,6 +38,7 @@ class Conditions:
     index: Tensor
     labels: Tensor
     guide: Tensor
+    distance: Tensor
     geometry: Tensor
     object_tokens: Tensor
     object_mask: Tensor
@@ -63,7 +65,7 @@ class Prepared:
         tokens: (B, T_o + T_c, D), padding zeroed. token_mask: bool (B, T_o + T_c), False = padding.
         summary: (B, D), mean of T_obj's tokens.
         silhouette: (B, 1, R, R), logits of the shape prior.
-        guide: (B, 1, F, F), G_obj where it was kept, else 0. geometry: (B, 4, R, R).
+        guide, distance: (B, 1, F, F), (B, 1, D, D), of G_obj where it was kept, else 0. geometry: (B, 4, R, R).
         guided: bool (B,), there is a guide and it was kept, so the silhouette means something.
     """
 
@@ -75,6 +77,7 @@ class Prepared:
     silhouette: Tensor
     guided: Tensor
     guide: Tensor
+    distance: Tensor
     geometry: Tensor
 
     @property
@@ -162,8 +165,10 @@ class MaskModel(nn.Module):
         # Geometry is never dropped: it is no condition but the view's own frame.
         geometry = F.adaptive_avg_pool2d(conditions.geometry, self.latent_size)
         planes = torch.cat([features, summary, geometry], dim=1)
-        seen = conditions.guide * guided[:, None, None, None]
-        return Prepared(planes, shape, tokens, token_mask, mean, silhouette, guided, seen, conditions.geometry)
+        seen, distance = (values * guided[:, None, None, None] for values in (conditions.guide, conditions.distance))
+        return Prepared(
+            planes, shape, tokens, token_mask, mean, silhouette, guided, seen, distance, conditions.geometry
+        )
 
     def texts(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Tokens (B, T_o + T_c, D) and mask (B, T_o + T_c) after dropping; padding stays zero."""
@@ -214,15 +219,16 @@ class MaskModel(nn.Module):
         if self.refiner is None:
             return coarse
         # The refiner learns to read what it is given, and the denoiser is not bent to its wishes.
-        guide = pooled(prepared.guide, 2 * coarse.shape[-1])
-        planes, text = prepared.geometry, prepared.summary.detach()
-        return cast(Tensor, self.refiner(coarse.detach(), prepared.prior, guide, planes, text))
+        side = 2 * coarse.shape[-1]
+        hints = stack_hints(prepared.prior, pooled(prepared.guide, side), prepared.distance, side)
+        return cast(Tensor, self.refiner(coarse.detach(), hints, prepared.geometry, prepared.summary.detach()))
 
     def sharpen(self, logits: Tensor, prepared: Prepared) -> Tensor:
         """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
         if self.refiner is None or logits.shape[-1] == self.fine:
             return logits
-        return refine_tiles(self.refiner, logits, prepared.prior, prepared.guide, prepared.geometry, prepared.summary)
+        known = (prepared.prior, prepared.guide, prepared.distance, prepared.geometry, prepared.summary)
+        return refine_tiles(self.refiner, logits, *known)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""

@@ -79,7 +79,7 @@ class PlacementPrior(nn.Module):
         folded = F.pixel_unshuffle(torch.cat([painted, alike], dim=1), self.config.fold)
         frame = F.adaptive_avg_pool2d(inputs.geometry, folded.shape[-1])
         texts = self.read(torch.cat([inputs.object, inputs.context], dim=1))
-        features = self.net(torch.cat([folded, frame], dim=1), texts)
+        features, _ = self.net(torch.cat([folded, frame], dim=1), texts)
         logits = F.pixel_shuffle(self.where(features), self.config.fold)[:, 0]
         logits = torch.where(inputs.geometry[:, 0] > 0, logits, OUTSIDE)
         return logits.flatten(1).log_softmax(1), features, texts

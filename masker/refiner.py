@@ -1,9 +1,9 @@
 """The refiner: from the codec's soft mask to one in finer cells, by what the guide shows and the text names.
 
 The latents carry a mask of `resolution` cells a side, and of a scribble only what fits into them. The refiner sees the
-guide in cells of half the size, beside the decoded mask, and draws outline and thin parts anew. A quarter of its result
-is again a mask of `resolution` cells a side, so the same network refines it once more, tile by tile. It learns on the
-denoiser's own estimates at all noise levels, with the true mask as target.
+guide in cells of half the size, and how far each lies from its outline, and draws outline and thin parts anew. A quarter
+of its result is again a mask of `resolution` cells a side, so the same network refines it once more, tile by tile. It
+learns on the denoiser's own estimates, with the true mask as target.
 
 Source: ours, after the super-resolution stage of cascaded diffusion (Ho et al., arXiv 2106.15282), in one step.
 """
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from masker.config import RefinerConfig
 
 LOGIT_LIMIT = 8.0
+EROSION_RATE = 10.0  # lets the gain of the erosion grow as fast as it has to
+HINTS = 3
 
 
 class ModulatedBlock(nn.Module):
@@ -77,8 +79,8 @@ class ModulatedUNet(nn.Module):
             nn.Conv2d(widths[0], out_channels, 3, padding=1),
         )
 
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """x (B, in_channels, h, w), vector (B, width) -> (B, out_channels, h, w)."""
+    def forward(self, x: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, in_channels, h, w), vector (B, width) -> (B, out_channels, h, w) and the deepest level, mean (B, C)."""
         x = self.enter(x)
         kept: list[Tensor] = []
         for number, level in enumerate(self.down):
@@ -87,16 +89,16 @@ class ModulatedUNet(nn.Module):
                 x = self.shrink[number - 1](x)
             for block in level:  # type: ignore[attr-defined]
                 x = block(x, vector)
+        deepest = x.mean(dim=(2, 3))
         for number in reversed(range(len(self.up))):
             x = self.grow[number](x) + kept[number]
             for block in self.up[number]:  # type: ignore[attr-defined]
                 x = block(x, vector)
-        result: Tensor = self.leave(x)
-        return result
+        return self.leave(x), deepest
 
 
 class Refiner(nn.Module):
-    """Coarse logits, the silhouette's logits and a fine guide to fine logits.
+    """Coarse logits and what the guide shows, to fine logits.
 
     Args:
         config: Sizes.
@@ -108,33 +110,50 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         folded = config.fold**2
-        self.net = ModulatedUNet(3 * folded + planes, folded, config.widths, config.blocks, text_width)
+        self.net = ModulatedUNet((1 + HINTS) * folded + planes, folded, config.widths, config.blocks, text_width)
         last = self.net.leave[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)  # at first the coarse mask passes unchanged
         nn.init.zeros_(last.bias)
+        # How far a scribble was drawn from its object is one number for the whole view: gain * (distance - radius).
+        self.erode = nn.Linear(config.widths[-1] + text_width, 2)
+        nn.init.zeros_(self.erode.weight)
+        nn.init.zeros_(self.erode.bias)
 
-    def forward(self, coarse: Tensor, silhouette: Tensor, guide: Tensor, planes: Tensor, text: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, hints: Tensor, planes: Tensor, text: Tensor) -> Tensor:
         """Fine logits, (B, 1, 2R, 2R).
 
         Args:
             coarse: Logits of a mask, (B, 1, R, R).
-            silhouette: Logits of the shape prior, (B, 1, ...) of any size; 0 where it means nothing.
-            guide: G_obj, (B, 1, 2R, 2R) in [0, 1].
+            hints: (B, HINTS, 2R, 2R), see `stack_hints`.
             planes: (B, P, ...) of any size: where the view lies.
             text: Summary of T_obj, (B, D).
         """
-        size = guide.shape[-1]
-        logits, prior = (
-            F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False).clamp(
-                -LOGIT_LIMIT, LOGIT_LIMIT
-            )
-            for values in (coarse, silhouette)
-        )
-        seen = torch.cat([logits / LOGIT_LIMIT, prior / LOGIT_LIMIT, guide], dim=1)
-        folded = F.pixel_unshuffle(seen, self.config.fold)
-        change = self.net(torch.cat([folded, F.adaptive_avg_pool2d(planes, folded.shape[-1])], dim=1), text)
-        return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
+        logits = resized(coarse, hints.shape[-1]).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, hints], dim=1), self.config.fold)
+        frame = F.adaptive_avg_pool2d(planes, folded.shape[-1])
+        change, deepest = self.net(torch.cat([folded, frame], dim=1), text)
+        gain, radius = self.erode(torch.cat([deepest, text], dim=1))[:, :, None, None].chunk(2, dim=1)
+        eroded = EROSION_RATE * gain * (hints[:, 2:3] - radius)
+        return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold) + eroded
+
+
+def resized(values: Tensor, side: int) -> Tensor:
+    """(B, C, S, S) at another resolution, bilinear."""
+    return F.interpolate(values, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def stack_hints(silhouette: Tensor, guide: Tensor, distance: Tensor, side: int) -> Tensor:
+    """What the refiner sees besides the mask, (B, HINTS, side, side).
+
+    Args:
+        silhouette: Logits of the shape prior, (B, 1, ...) of any size; 0 where it means nothing.
+        guide: G_obj, (B, 1, ...) of any size.
+        distance: Signed distance to the guide's outline, (B, 1, ...) of any size.
+        side: Cells along one side.
+    """
+    prior = resized(silhouette, side).clamp(-LOGIT_LIMIT, LOGIT_LIMIT) / LOGIT_LIMIT
+    return torch.cat([prior, resized(guide, side), resized(distance, side)], dim=1)
 
 
 def tile_of(values: Tensor, x: int, y: int, parts: int) -> Tensor:
@@ -151,14 +170,20 @@ def zoomed_geometry(geometry: Tensor, x: int, y: int, parts: int) -> Tensor:
 
 
 def refine_tiles(
-    refiner: Refiner, logits: Tensor, silhouette: Tensor, guide: Tensor, geometry: Tensor, text: Tensor
+    refiner: Refiner,
+    logits: Tensor,
+    silhouette: Tensor,
+    guide: Tensor,
+    distance: Tensor,
+    geometry: Tensor,
+    text: Tensor,
 ) -> Tensor:
     """The second level: nine half-size tiles that overlap by half, blended by distance from their edges.
 
     Args:
         refiner: The network.
         logits: Refined logits of one view, (1, 1, 2R, 2R).
-        silhouette: (1, 1, R, R).
+        silhouette, distance: As in `stack_hints`, one view.
         guide: (1, 1, 4R, 4R).
         geometry: (1, 4, R, R).
         text: (1, D).
@@ -172,7 +197,8 @@ def refine_tiles(
         return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
 
     planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
-    refined = refiner(tiles(logits), tiles(silhouette), tiles(guide), planes, text.expand(len(corners), -1))
+    hints = stack_hints(tiles(silhouette), tiles(guide), tiles(distance), guide.shape[-1] // 2)
+    refined = refiner(tiles(logits), hints, planes, text.expand(len(corners), -1))
     side = refined.shape[-1]
     ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()
     weight = (ramp[:, None] * ramp).clamp_min(1e-4)

@@ -22,6 +22,7 @@ def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
         index=tile(conditions.index),
         labels=conditions.labels,
         guide=tile(conditions.guide),
+        distance=tile(conditions.distance),
         geometry=tile(conditions.geometry),
         object_tokens=tile(conditions.object_tokens),
         object_mask=tile(conditions.object_mask),

@@ -11,6 +11,7 @@ import torch
 
 from masker.codec import MaskVAE
 from masker.config import MaskerConfig
+from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, MaskModel
@@ -309,10 +310,14 @@ class SmartMask:
         def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
             return torch.from_numpy(np.stack(arrays))
 
+        canvas = [inside_view(row.window, request.size, self.model.fine) for row in rows]
         conditions = Conditions(
             index=stack([sample_cells(request.layout, row.window, resolution) for row in rows]).long(),
             labels=request.labels,
             guide=stack([row.guide for row in rows])[:, None],
+            distance=stack(
+                [guide_distance(row.guide, inside, resolution) for row, inside in zip(rows, canvas, strict=True)]
+            )[:, None],
             geometry=stack([geometry_channels(row.window, request.size, resolution) for row in rows]),
             **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},
         )

@@ -17,7 +17,7 @@ from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
-from masker.refiner import tile_of, zoomed_geometry
+from masker.refiner import stack_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
@@ -135,6 +135,7 @@ class DenoiserTask:
             index=_stack([example.index for example in examples]).long(),
             labels=self.labels,
             guide=_stack([example.guide for example in examples])[:, None],
+            distance=_stack([example.distance for example in examples])[:, None],
             geometry=_stack([example.geometry for example in examples]),
             **self.texts.batch([example.object for example in examples], [example.context for example in examples]),
         )
@@ -239,16 +240,12 @@ class DenoiserTask:
         """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
         assert self.whole.refiner is not None
         count = len(fine)
-        return cast(
-            Tensor,
-            self.whole.refiner(
-                tile_of(fine, *tile, TILE_PARTS),
-                tile_of(kept.prior[:count], *tile, TILE_PARTS),
-                tile_of(kept.guide[:count], *tile, TILE_PARTS),
-                zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS),
-                kept.summary[:count].detach(),
-            ),
+        prior, guide, distance = (
+            tile_of(v[:count], *tile, TILE_PARTS) for v in (kept.prior, kept.guide, kept.distance)
         )
+        planes = zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS)
+        hints, text = stack_hints(prior, guide, distance, fine.shape[-1]), kept.summary[:count].detach()
+        return cast(Tensor, self.whole.refiner(tile_of(fine, *tile, TILE_PARTS), hints, planes, text))
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""

@@ -25,6 +25,7 @@ def _conditions(batch: int, resolution: int = 16) -> Conditions:
         index=torch.randint(0, 4, (batch, resolution, resolution), generator=generator),
         labels=torch.randn(4, TEXT.width, generator=generator),
         guide=torch.rand(batch, 1, resolution, resolution, generator=generator),
+        distance=torch.rand(batch, 1, resolution, resolution, generator=generator),
         geometry=torch.rand(batch, 4, resolution, resolution, generator=generator),
         object_tokens=torch.randn(batch, 4, TEXT.width, generator=generator),
         object_mask=torch.ones(batch, 4, dtype=torch.bool),
