@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from masker.config import PlacementStageConfig
 from masker.examples import MixedSource, PlacedExample
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens, stack_boxes
+from masker.support import SupportStatistics
 from masker.texts import TextBook
-from masker.weights import export_placement
+from masker.weights import STATISTICS_FILE, export_placement
 from runtime.seeding import seeded, torch_generator
 from scene.corpus.store import Corpus
 from scene.layout import label_colour
@@ -108,5 +109,7 @@ class PlacementTask:
         return np.asarray(picture)
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """Writes the placement folder."""
+        """Writes the placement folder; the support statistics, which take minutes, only the first time."""
         export_placement(cast(PlacementPrior, model), self.config, out)
+        if not (out / STATISTICS_FILE).exists():
+            SupportStatistics.from_corpora(self.source.corpora, progress=True).save(out / STATISTICS_FILE)

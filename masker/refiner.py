@@ -1,9 +1,9 @@
 """The refiner: from the codec's soft mask to one in finer cells, by what the guide shows and the text names.
 
 The latents carry a mask of `resolution` cells a side, and of a scribble only what fits into them. The refiner sees the
-guide in cells of half the size, and how far each lies from its outline, and draws outline and thin parts anew. A quarter
-of its result is again a mask of `resolution` cells a side, so the same network refines it once more, tile by tile. It
-learns on the denoiser's own estimates, with the true mask as target.
+guide in cells of half the size, and how far each lies from its outline, and draws outline and thin parts anew. A
+quarter of its result is again a mask of `resolution` cells a side, so the same network refines it once more, tile by
+tile. It learns on the denoiser's own estimates, with the true mask as target.
 
 Source: ours, after the super-resolution stage of cascaded diffusion (Ho et al., arXiv 2106.15282), in one step.
 """

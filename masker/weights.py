@@ -1,8 +1,9 @@
 """Building, exporting and loading the mask model's parts: safetensors and YAML, nothing else.
 
 An exported masker folder holds `masker.yaml` (resolved config), `codec.yaml`, `labels.json`, `codec.safetensors` and
-`model.safetensors`, and `placement.yaml` with `placement.safetensors` where it can place objects by itself; a codec
-folder holds the two codec files, a placement folder the other two.
+`model.safetensors`, and where it can place objects by itself `placement.yaml`, `placement.safetensors` and
+`statistics.json` (what things rest on, their sizes). A codec folder holds the two codec files, a placement folder the
+last three.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scene.corpus.store import Corpus
 from scene.errors import UserError
 
 STATISTICS_FILE = "statistics.json"
-PLACEMENT_FILES = ("placement.yaml", "placement.safetensors")
+PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
 
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
