@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from masker.config import RefinerConfig
 
 LOGIT_LIMIT = 8.0
-EROSION_RATE = 10.0  # lets the gain of the erosion grow as fast as it has to
+STEEPEST = 32.0  # logits per unit of distance, at most
 HINTS = 3
 
 
@@ -111,14 +111,15 @@ class Refiner(nn.Module):
         self.config = config
         folded = config.fold**2
         self.net = ModulatedUNet((1 + HINTS) * folded + planes, folded, config.widths, config.blocks, text_width)
-        last = self.net.leave[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        nn.init.zeros_(last.weight)  # at first the coarse mask passes unchanged
-        nn.init.zeros_(last.bias)
+        leave = self.net.leave[-1]
+        assert isinstance(leave, nn.Conv2d) and leave.bias is not None
+        nn.init.zeros_(leave.weight)  # at first the coarse mask passes unchanged
+        nn.init.zeros_(leave.bias)
         # How far a scribble was drawn from its object is one number for the whole view: gain * (distance - radius).
-        self.erode = nn.Linear(config.widths[-1] + text_width, 2)
-        nn.init.zeros_(self.erode.weight)
-        nn.init.zeros_(self.erode.bias)
+        last = nn.Linear(config.widths[-1] + text_width, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.erode = nn.Sequential(nn.LayerNorm(last.in_features), last)
 
     def forward(self, coarse: Tensor, hints: Tensor, planes: Tensor, text: Tensor) -> Tensor:
         """Fine logits, (B, 1, 2R, 2R).
@@ -133,8 +134,8 @@ class Refiner(nn.Module):
         folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, hints], dim=1), self.config.fold)
         frame = F.adaptive_avg_pool2d(planes, folded.shape[-1])
         change, deepest = self.net(torch.cat([folded, frame], dim=1), text)
-        gain, radius = self.erode(torch.cat([deepest, text], dim=1))[:, :, None, None].chunk(2, dim=1)
-        eroded = EROSION_RATE * gain * (hints[:, 2:3] - radius)
+        gain, radius = self.erode(torch.cat([deepest, text], dim=1)).tanh()[:, :, None, None].chunk(2, dim=1)
+        eroded = STEEPEST * gain * (hints[:, 2:3] - radius)
         return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold) + eroded
 
 
