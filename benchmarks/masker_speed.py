@@ -4,7 +4,7 @@ The plain loop is what the method's equations say when written down: 50 DPM-Solv
 encoder and the texts are computed anew, the four branches of chained guidance are evaluated one after the other, and
 candidates are drawn one after the other. Both read masks the same way (codec, refiner, threshold).
 
-Usage: .venv/bin/python benchmarks/masker.py [--masker DIR] [--data DIR] [--limit 24] [--threads 2]
+Usage: .venv/bin/python benchmarks/masker_speed.py [--masker DIR] [--data DIR] [--limit 8] [--threads 2]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.errors import ModelError
 
-SEED, CANDIDATES, PLAIN_STEPS = 5, 4, 50
+SEED, CANDIDATES, PLAIN_STEPS, PLAIN_WEIGHT = 5, 4, 50, 1.5
 FORMS = ("box", "blob", "scribble")
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--masker", type=Path, default=Path("pretrained/home/masker"))
     parser.add_argument("--data", type=Path, default=Path("runs/data/home"))
-    parser.add_argument("--limit", type=int, default=24)
+    parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
@@ -109,15 +109,11 @@ def main() -> None:
     quick = sampling.sample_latents
     try:
         sampling.sample_latents = plain_latents
-        for weight, temperature in (
-            (1.5, 1.0),
-            (1.5, shipped.sampling.temperature),
-            (1.0, shipped.sampling.temperature),
-        ):
-            weights = GuidanceWeights(layout=weight, object=weight, context=weight)
+        for temperature in (1.0, shipped.sampling.temperature):
+            weights = GuidanceWeights(layout=PLAIN_WEIGHT, object=PLAIN_WEIGHT, context=PLAIN_WEIGHT)
             changed = {"solver_steps": PLAIN_STEPS, "temperature": temperature, "weights": weights}
             model.config = shipped.model_copy(update={"sampling": shipped.sampling.model_copy(update=changed)})
-            name = f"plain loop, {PLAIN_STEPS} steps, weights {weight}, temperature {temperature}"
+            name = f"plain loop, {PLAIN_STEPS} steps, weights {PLAIN_WEIGHT}, temperature {temperature}"
             rows.append((name, *measure(model, corpus, cases)))
     finally:
         sampling.sample_latents = quick
