@@ -10,6 +10,7 @@ from scene.geometry import Size
 
 THIN_LEVEL = 0.25  # least soft value of a thin part that is kept
 THIN_LIFT = 0.3  # what is added to it
+LIFT_CELL_PX = 3.0  # finer cells show thin parts by themselves, and soft edges several cells wide
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -75,7 +76,9 @@ def read_mask(view: np.ndarray, window: Window, size: Size, threshold: float, sp
     Returns:
         bool (H, W); may be empty.
     """
-    soft = to_canvas(lift_thin_parts(view, threshold), window, size)
+    if window.side / len(view) > LIFT_CELL_PX:
+        view = lift_thin_parts(view, threshold)
+    soft = to_canvas(view, window, size)
     return drop_specks(soft > threshold, speck_share)
 
 

@@ -20,6 +20,7 @@ from masker.config import RefinerConfig
 
 LOGIT_LIMIT = 8.0
 STEEPEST = 32.0  # logits per unit of distance, at most
+CALM = 0.05  # two numbers that move every cell would drown all other gradients
 HINTS = 3
 
 
@@ -134,7 +135,8 @@ class Refiner(nn.Module):
         folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, hints], dim=1), self.config.fold)
         frame = F.adaptive_avg_pool2d(planes, folded.shape[-1])
         change, deepest = self.net(torch.cat([folded, frame], dim=1), text)
-        gain, radius = self.erode(torch.cat([deepest, text], dim=1)).tanh()[:, :, None, None].chunk(2, dim=1)
+        said = (CALM * self.erode(torch.cat([deepest, text], dim=1))).tanh()
+        gain, radius = said[:, :, None, None].chunk(2, dim=1)
         eroded = STEEPEST * gain * (hints[:, 2:3] - radius)
         return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold) + eroded
 

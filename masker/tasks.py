@@ -230,7 +230,7 @@ class DenoiserTask:
         fine = self.whole.refine(coarse, prepared)
         losses["refined_loss"] = (config.refiner.loss_weight, loss(fine, masks))
         if config.refiner.levels > 1:
-            few = slice(0, (len(fine) + 1) // 2)  # a tile costs as much as a view
+            few = slice(0, (len(fine) + 3) // 4)  # a tile costs as much as a view
             truth = tile_of(masks[few], *tiles, TILE_PARTS)
             tile = self._tile_logits(fine[few].detach(), prepared, tiles)
             losses["tile_loss"] = (config.refiner.loss_weight / 2, loss(tile, truth))
