@@ -92,10 +92,15 @@ class PlacedExample:
     label: str
 
 
-def guide_distance(guide: np.ndarray, inside: np.ndarray, resolution: int) -> np.ndarray:
-    """`signed_distance` of a guide (F, F) on a view of R cells: half as fine as the guide where that is above R."""
+def guide_distance(guide: np.ndarray, inside: np.ndarray, resolution: int, form: str) -> np.ndarray:
+    """`signed_distance` of a scribble (F, F) on a view of R cells: half as fine as the guide where that is above R.
+
+    0 for other forms: the outline of a box or a blob says nothing about the object's.
+    """
     step = 2 if len(guide) > 2 * resolution else 1
     side = len(guide) // step
+    if form != "scribble":
+        return np.zeros((side, side), dtype=np.float32)
     guide, inside = (values.reshape(side, step, side, step).mean(axis=(1, 3)) for values in (guide, inside))
     return signed_distance(guide, inside)
 
@@ -267,7 +272,7 @@ class ExampleSource:
         target = self.target(layer, shape, window)
         guide = drawn.cells(target * fine, window, config, rng) * fine
         index = self.layout(self._earlier(record, k, rng), window, inside)
-        distance = guide_distance(guide, fine, self.resolution)
+        distance = guide_distance(guide, fine, self.resolution, form)
         geometry = geometry_channels(window, size, self.resolution)
         label_only = rng.random() < config.label_only_share
         text = layer.label if label_only else layer.description

@@ -29,7 +29,7 @@ class Conditions:
         index: int64 (B, R, R), rows of `labels`; 0 = nothing lies there.
         labels: (N, D) pooled text embeddings, row 0 unused; (N, 3) colours for a layout encoder with a palette.
         guide: (B, 1, F, F) in [0, 1]; F is `MaskModel.fine`, R times a power of 2.
-        distance: (B, 1, D, D), see `masker.examples.guide_distance`.
+        distance: (B, 1, D, D), see `masker.examples.guide_distance`; 0 where the guide is no scribble.
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
         object_mask, context_mask: bool (B, T_o), (B, T_c), False = padding.
@@ -227,7 +227,7 @@ class MaskModel(nn.Module):
         """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
         if self.refiner is None or logits.shape[-1] == self.fine:
             return logits
-        known = (prepared.prior, prepared.guide, prepared.distance, prepared.geometry, prepared.summary)
+        known = (prepared.prior, prepared.guide, prepared.geometry, prepared.summary)
         return refine_tiles(self.refiner, logits, *known)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:

@@ -20,6 +20,7 @@ from masker.config import RefinerConfig
 
 LOGIT_LIMIT = 8.0
 STEEPEST = 32.0  # logits per unit of distance, at most
+FIRST_GAIN, FIRST_RADIUS = 0.5, 0.24  # training erodes scribbles by that much on average
 CALM = 0.05  # two numbers that move every cell would drown all other gradients
 HINTS = 3
 
@@ -116,10 +117,12 @@ class Refiner(nn.Module):
         assert isinstance(leave, nn.Conv2d) and leave.bias is not None
         nn.init.zeros_(leave.weight)  # at first the coarse mask passes unchanged
         nn.init.zeros_(leave.bias)
-        # How far a scribble was drawn from its object is one number for the whole view: gain * (distance - radius).
+        # How far a scribble was drawn from its object is one number for the whole view: gain * (distance - radius),
+        # which has half of the say from the start.
         last = nn.Linear(config.widths[-1] + text_width, 2)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([FIRST_GAIN, FIRST_RADIUS]).atanh() / CALM)
         self.erode = nn.Sequential(nn.LayerNorm(last.in_features), last)
 
     def forward(self, coarse: Tensor, hints: Tensor, planes: Tensor, text: Tensor) -> Tensor:
@@ -137,8 +140,10 @@ class Refiner(nn.Module):
         change, deepest = self.net(torch.cat([folded, frame], dim=1), text)
         said = (CALM * self.erode(torch.cat([deepest, text], dim=1))).tanh()
         gain, radius = said[:, :, None, None].chunk(2, dim=1)
-        eroded = STEEPEST * gain * (hints[:, 2:3] - radius)
-        return logits + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold) + eroded
+        distance = hints[:, 2:3]
+        drawn = (distance != 0).amax(dim=(2, 3), keepdim=True)  # there is a scribble
+        eroded = 0.5 * logits + STEEPEST * gain * (distance - radius)
+        return torch.where(drawn, eroded, logits) + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
 
 
 def resized(values: Tensor, side: int) -> Tensor:
@@ -152,7 +157,7 @@ def stack_hints(silhouette: Tensor, guide: Tensor, distance: Tensor, side: int) 
     Args:
         silhouette: Logits of the shape prior, (B, 1, ...) of any size; 0 where it means nothing.
         guide: G_obj, (B, 1, ...) of any size.
-        distance: Signed distance to the guide's outline, (B, 1, ...) of any size.
+        distance: Signed distance to a scribble's outline, (B, 1, ...) of any size; 0 where nobody drew one.
         side: Cells along one side.
     """
     prior = resized(silhouette, side).clamp(-LOGIT_LIMIT, LOGIT_LIMIT) / LOGIT_LIMIT
@@ -177,7 +182,6 @@ def refine_tiles(
     logits: Tensor,
     silhouette: Tensor,
     guide: Tensor,
-    distance: Tensor,
     geometry: Tensor,
     text: Tensor,
 ) -> Tensor:
@@ -186,7 +190,7 @@ def refine_tiles(
     Args:
         refiner: The network.
         logits: Refined logits of one view, (1, 1, 2R, 2R).
-        silhouette, distance: As in `stack_hints`, one view.
+        silhouette: As in `stack_hints`, one view.
         guide: (1, 1, 4R, 4R).
         geometry: (1, 4, R, R).
         text: (1, D).
@@ -200,7 +204,8 @@ def refine_tiles(
         return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
 
     planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
-    hints = stack_hints(tiles(silhouette), tiles(guide), tiles(distance), guide.shape[-1] // 2)
+    # The first level has eroded what there was to erode.
+    hints = stack_hints(tiles(silhouette), tiles(guide), torch.zeros_like(tiles(silhouette)), guide.shape[-1] // 2)
     refined = refiner(tiles(logits), hints, planes, text.expand(len(corners), -1))
     side = refined.shape[-1]
     ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()

@@ -67,6 +67,7 @@ class _Pass:
     """What one row of a batch is told: where to look, the guide there (F, F), and its first noise (C, h, w)."""
 
     window: Window
+    form: str
     guide: np.ndarray
     noise: torch.Tensor
 
@@ -254,11 +255,11 @@ class SmartMask:
             # Where a surface lies is no matter of taste: no diversity wanted.
             temperature = sampling.temperature if request.surface else sampling.free_temperature
             guide = np.zeros((fine, fine), dtype=np.float32)
-            return _Pass(canvas_window(request.size), guide, self._noise(temperature, generator))
+            return _Pass(canvas_window(request.size), "none", guide, self._noise(temperature, generator))
         factor = self.config.examples.window[guidance.kind]
         window = window_round(guide_box(guidance), factor, request.size)
         guide = sample_coverage(guidance.map, window, fine, supersample=2)
-        return _Pass(window, guide, self._noise(sampling.temperature, generator))
+        return _Pass(window, guidance.kind, guide, self._noise(sampling.temperature, generator))
 
     def _noise(self, temperature: float, generator: torch.Generator) -> torch.Tensor:
         # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
@@ -296,7 +297,7 @@ class SmartMask:
             return None
         seen = sample_coverage(mask, window, self.model.fine, supersample=2)
         guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.model.fine)
-        return _Pass(window, guide, self._noise(sampling.temperature, generator))
+        return _Pass(window, "scribble", guide, self._noise(sampling.temperature, generator))
 
     def _look(self, request: _Request, passes: Sequence[_Pass]) -> list[_View]:
         """Sampled soft masks, one a pass.
@@ -316,7 +317,10 @@ class SmartMask:
             labels=request.labels,
             guide=stack([row.guide for row in rows])[:, None],
             distance=stack(
-                [guide_distance(row.guide, inside, resolution) for row, inside in zip(rows, canvas, strict=True)]
+                [
+                    guide_distance(row.guide, inside, resolution, row.form)
+                    for row, inside in zip(rows, canvas, strict=True)
+                ]
             )[:, None],
             geometry=stack([geometry_channels(row.window, request.size, resolution) for row in rows]),
             **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},

@@ -240,11 +240,9 @@ class DenoiserTask:
         """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
         assert self.whole.refiner is not None
         count = len(fine)
-        prior, guide, distance = (
-            tile_of(v[:count], *tile, TILE_PARTS) for v in (kept.prior, kept.guide, kept.distance)
-        )
+        prior, guide = (tile_of(values[:count], *tile, TILE_PARTS) for values in (kept.prior, kept.guide))
         planes = zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS)
-        hints, text = stack_hints(prior, guide, distance, fine.shape[-1]), kept.summary[:count].detach()
+        hints, text = stack_hints(prior, guide, torch.zeros_like(prior), fine.shape[-1]), kept.summary[:count].detach()
         return cast(Tensor, self.whole.refiner(tile_of(fine, *tile, TILE_PARTS), hints, planes, text))
 
     def sheet(self, model: nn.Module, path: Path) -> None:

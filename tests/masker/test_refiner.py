@@ -22,7 +22,7 @@ def hints(guide: torch.Tensor) -> torch.Tensor:
 
 def test_untrained_it_is_interpolation() -> None:
     coarse = torch.randn(2, 1, 16, 16)
-    fine = _refiner()(coarse, torch.rand(2, 3, 32, 32), torch.rand(2, 4, 16, 16), torch.randn(2, 8))
+    fine = _refiner()(coarse, hints(torch.rand(2, 1, 32, 32)), torch.rand(2, 4, 16, 16), torch.randn(2, 8))
     expected = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)
     torch.testing.assert_close(fine, expected.clamp(-8, 8))
 
@@ -59,7 +59,6 @@ def test_tiles_of_an_untrained_refiner_are_seamless() -> None:
         logits,
         torch.randn(1, 1, 16, 16),
         guide,
-        torch.rand(1, 1, 32, 32),
         torch.rand(1, 4, 16, 16),
         torch.randn(1, 8),
     )
