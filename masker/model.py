@@ -227,8 +227,7 @@ class MaskModel(nn.Module):
         """Refined logits of one view, (1, 1, 2R, 2R), refined once more, (1, 1, F, F)."""
         if self.refiner is None or logits.shape[-1] == self.fine:
             return logits
-        known = (prepared.prior, prepared.guide, prepared.geometry, prepared.summary)
-        return refine_tiles(self.refiner, logits, *known)
+        return refine_tiles(self.refiner, logits, prepared.guide, prepared.geometry, prepared.summary)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions, kept: Kept) -> tuple[Tensor, Prepared]:
         """`prepare` and `predict` in one, as training needs both."""

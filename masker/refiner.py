@@ -21,7 +21,8 @@ from masker.config import RefinerConfig
 LOGIT_LIMIT = 8.0
 STEEPEST = 32.0  # logits per unit of distance, at most
 FIRST_GAIN, FIRST_RADIUS = 0.5, 0.24  # training erodes scribbles by that much on average
-CALM = 0.05  # two numbers that move every cell would drown all other gradients
+FIRST_SHARE = 0.3  # of the silhouette in the mask
+CALM = 0.05  # numbers that move every cell would drown all other gradients
 HINTS = 3
 
 
@@ -119,11 +120,12 @@ class Refiner(nn.Module):
         nn.init.zeros_(leave.bias)
         # How far a scribble was drawn from its object is one number for the whole view: gain * (distance - radius),
         # which has half of the say from the start.
-        last = nn.Linear(config.widths[-1] + text_width, 2)
+        # And how much the silhouette is to be believed is another.
+        last = nn.Linear(config.widths[-1] + text_width, 3)
         nn.init.zeros_(last.weight)
         with torch.no_grad():
-            last.bias.copy_(torch.tensor([FIRST_GAIN, FIRST_RADIUS]).atanh() / CALM)
-        self.erode = nn.Sequential(nn.LayerNorm(last.in_features), last)
+            last.bias.copy_(torch.tensor([FIRST_GAIN, FIRST_RADIUS, FIRST_SHARE]).atanh() / CALM)
+        self.settle = nn.Sequential(nn.LayerNorm(last.in_features), last)
 
     def forward(self, coarse: Tensor, hints: Tensor, planes: Tensor, text: Tensor) -> Tensor:
         """Fine logits, (B, 1, 2R, 2R).
@@ -138,12 +140,13 @@ class Refiner(nn.Module):
         folded = F.pixel_unshuffle(torch.cat([logits / LOGIT_LIMIT, hints], dim=1), self.config.fold)
         frame = F.adaptive_avg_pool2d(planes, folded.shape[-1])
         change, deepest = self.net(torch.cat([folded, frame], dim=1), text)
-        said = (CALM * self.erode(torch.cat([deepest, text], dim=1))).tanh()
-        gain, radius = said[:, :, None, None].chunk(2, dim=1)
-        distance = hints[:, 2:3]
-        drawn = (distance != 0).amax(dim=(2, 3), keepdim=True)  # there is a scribble
-        eroded = 0.5 * logits + STEEPEST * gain * (distance - radius)
-        return torch.where(drawn, eroded, logits) + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
+        said = (CALM * self.settle(torch.cat([deepest, text], dim=1))).tanh()
+        gain, radius, share = said[:, :, None, None].chunk(3, dim=1)
+        prior, distance = LOGIT_LIMIT * hints[:, :1], hints[:, 2:3]
+        known, drawn = ((plane != 0).amax(dim=(2, 3), keepdim=True) for plane in (prior, distance))
+        base = torch.where(known, torch.lerp(logits, prior, share), logits)
+        eroded = 0.5 * base + STEEPEST * gain * (distance - radius)
+        return torch.where(drawn, eroded, base) + LOGIT_LIMIT * F.pixel_shuffle(change, self.config.fold)
 
 
 def resized(values: Tensor, side: int) -> Tensor:
@@ -177,20 +180,18 @@ def zoomed_geometry(geometry: Tensor, x: int, y: int, parts: int) -> Tensor:
     return torch.cat([tile[:, :3], tile[:, 3:] - 1], dim=1)
 
 
-def refine_tiles(
-    refiner: Refiner,
-    logits: Tensor,
-    silhouette: Tensor,
-    guide: Tensor,
-    geometry: Tensor,
-    text: Tensor,
-) -> Tensor:
+def tile_hints(guide: Tensor, side: int) -> Tensor:
+    """`stack_hints` of tiles (B, 1, ...): the first level has made of silhouette and distance what there is to make."""
+    nothing = torch.zeros_like(guide)
+    return stack_hints(nothing, guide, nothing, side)
+
+
+def refine_tiles(refiner: Refiner, logits: Tensor, guide: Tensor, geometry: Tensor, text: Tensor) -> Tensor:
     """The second level: nine half-size tiles that overlap by half, blended by distance from their edges.
 
     Args:
         refiner: The network.
         logits: Refined logits of one view, (1, 1, 2R, 2R).
-        silhouette: As in `stack_hints`, one view.
         guide: (1, 1, 4R, 4R).
         geometry: (1, 4, R, R).
         text: (1, D).
@@ -204,8 +205,7 @@ def refine_tiles(
         return torch.cat([tile_of(values, x, y, 4) for x, y in corners])
 
     planes = torch.cat([zoomed_geometry(geometry, x, y, 4) for x, y in corners])
-    # The first level has eroded what there was to erode.
-    hints = stack_hints(tiles(silhouette), tiles(guide), torch.zeros_like(tiles(silhouette)), guide.shape[-1] // 2)
+    hints = tile_hints(tiles(guide), guide.shape[-1] // 2)
     refined = refiner(tiles(logits), hints, planes, text.expand(len(corners), -1))
     side = refined.shape[-1]
     ramp = 1 - (2 * (torch.arange(side) + 0.5) / side - 1).abs()

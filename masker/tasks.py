@@ -17,7 +17,7 @@ from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
-from masker.refiner import stack_hints, tile_of, zoomed_geometry
+from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
@@ -240,9 +240,9 @@ class DenoiserTask:
         """The refiner's second level on one tile, (B, 1, 2R, 2R), from its first level's logits."""
         assert self.whole.refiner is not None
         count = len(fine)
-        prior, guide = (tile_of(values[:count], *tile, TILE_PARTS) for values in (kept.prior, kept.guide))
+        guide = tile_of(kept.guide[:count], *tile, TILE_PARTS)
         planes = zoomed_geometry(kept.geometry[:count], *tile, TILE_PARTS)
-        hints, text = stack_hints(prior, guide, torch.zeros_like(prior), fine.shape[-1]), kept.summary[:count].detach()
+        hints, text = tile_hints(guide, fine.shape[-1]), kept.summary[:count].detach()
         return cast(Tensor, self.whole.refiner(tile_of(fine, *tile, TILE_PARTS), hints, planes, text))
 
     def sheet(self, model: nn.Module, path: Path) -> None:

@@ -54,14 +54,7 @@ def test_it_learns_an_outline_that_only_the_guide_shows() -> None:
 
 def test_tiles_of_an_untrained_refiner_are_seamless() -> None:
     logits, guide = torch.randn(1, 1, 32, 32), torch.rand(1, 1, 64, 64)
-    fine = refine_tiles(
-        _refiner(),
-        logits,
-        torch.randn(1, 1, 16, 16),
-        guide,
-        torch.rand(1, 4, 16, 16),
-        torch.randn(1, 8),
-    )
+    fine = refine_tiles(_refiner(), logits, guide, torch.rand(1, 4, 16, 16), torch.randn(1, 8))
     expected = F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False).clamp(-8, 8)
     assert fine.shape == expected.shape
     torch.testing.assert_close(fine[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=0.35, rtol=0.1)
@@ -88,3 +81,13 @@ def test_a_global_radius_is_learned_from_the_distance() -> None:
             F.binary_cross_entropy_with_logits(logits, truth).backward()
             optimizer.step()
     assert ((logits > 0) == (truth > 0.5)).float().mean() > 0.98
+
+
+def test_a_silhouette_has_a_share_of_the_mask_and_is_ignored_where_there_is_none() -> None:
+    coarse, prior = torch.full((2, 1, 16, 16), -4.0), torch.full((2, 1, 16, 16), 4.0)
+    prior[1] = 0
+    guide = torch.ones(2, 1, 32, 32)
+    seen = stack_hints(prior, guide, torch.zeros_like(guide), 32)
+    fine = _refiner()(coarse, seen, torch.zeros(2, 4, 16, 16), torch.zeros(2, 8))
+    assert -4 < fine[0].mean() < 4
+    torch.testing.assert_close(fine[1], torch.full((1, 32, 32), -4.0))
