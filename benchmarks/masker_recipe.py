@@ -11,7 +11,8 @@ with another seed, which shows the noise), and is compared within its group, obj
     layout  all that reads the layout starts anew
 
 A variant whose `OUT/NAME.json` exists is not run again; one that was interrupted goes on. IoU in the view of 64 cells,
-the refiner left out: all of the differences lie before it. Prints a Markdown table.
+the refiner left out (with `--guidance`, its first level and 128 cells): the differences lie before it. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -134,19 +135,20 @@ class Objects:
         ]
         self._made: dict[str, list[MaskExample]] = {}
 
-    def examples(self, labels: Sequence[str], order: str) -> list[MaskExample]:
+    def examples(self, labels: Sequence[str], order: str, cells: int) -> list[MaskExample]:
         """Every object under every form, in the view that its guide frames; made once.
 
         Args:
             labels: Label table of the model's examples.
             order: Which layers are there already, see `ExamplesConfig.order`.
+            cells: Of guide and target, along one side.
         """
         if order not in self._made:
             config = ExamplesConfig(
                 order=order, canvas_share=0, window_jitter=0, box_jitter=0, mirror=False, subset_share=0,
                 shuffle_share=0, complete_share=0, label_only_share=0,
             )  # type: ignore[arg-type]  # fmt: skip
-            source = ExampleSource(self.corpus, "val", config, 64, SEED, labels)
+            source = ExampleSource(self.corpus, "val", config, 64, SEED, labels, cells)
             self._made[order] = [
                 source.build(case.record, case.k, form, numpy_rng(case.seed(SEED, form)))
                 for case, _ in self.cases
@@ -234,7 +236,8 @@ def measure(
             empty. "recorded": the layers behind it, and the scene's text.
         sampling: Sampler settings.
     """
-    examples = objects.examples(task.source.labels, "random" if name == "random order" else "recorded")
+    cells = task.codec.resolution * (1 if model.refiner is None else 2)
+    examples = objects.examples(task.source.labels, "random" if name == "random order" else "recorded", cells)
     if name == "no context":
         examples = [replace(example, context="") for example in examples]
     codec, scores = task.codec, []
@@ -258,11 +261,9 @@ def measure(
 
 
 def view_iou(soft: np.ndarray, example: MaskExample) -> float:
-    """IoU of a soft mask with the true one, over cells of the canvas; 64 cells a side, averaged down where finer."""
-    side = len(example.target)
-    coarse = soft.reshape(side, len(soft) // side, side, len(soft) // side).mean(axis=(1, 3))
-    inside = example.geometry[0] > 0.5
-    found, truth = (coarse > 0.5) & inside, (example.target > 0.5) & inside
+    """IoU of a soft mask with the true one, over cells of the canvas."""
+    inside = example.geometry[0].repeat(len(soft) // 64, axis=0).repeat(len(soft) // 64, axis=1) > 0.5
+    found, truth = (soft > 0.5) & inside, (example.target > 0.5) & inside
     union = int((found | truth).sum())
     return int((found & truth).sum()) / union if union else 1.0
 
