@@ -12,7 +12,8 @@ group's first:
     layout  all that reads the layout starts anew
 
 A variant whose `OUT/NAME.json` exists is not run again; one that was interrupted goes on. IoU in the view of 64 cells,
-the refiner left out: all of the differences lie before it. Prints a Markdown table.
+the refiner left out (with `--guidance`, its first level and 128 cells): the differences lie before it. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ BATCH = 32
 UNET = "denoiser={kind: unet, channels: [64, 128], blocks: 2}"  # as many parameters as the transformer, within 2 %
 
 
+class RecipeTask(DenoiserTask):
+    """Without sample sheets."""
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """Draws nothing."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One training: a change of `CONFIG`, within a group that starts alike.
@@ -69,19 +77,19 @@ class Variant:
 
 VARIANTS = (
     Variant("base", "warm", also=("random order", "no context")),
-    Variant("base, another seed", "warm", ("fit.seed=1",), also=("random order",)),
     Variant("fresh base", "fresh"),
-    Variant("epsilon", "fresh", ("diffusion.prediction=epsilon",)),
-    Variant("x0", "fresh", ("diffusion.prediction=sample",)),
     Variant("U-Net", "fresh", (UNET,)),
+    Variant("x0", "fresh", ("diffusion.prediction=sample",)),
+    Variant("epsilon", "fresh", ("diffusion.prediction=epsilon",)),
+    Variant("modal", "warm", ("examples.amodal=false",)),
+    Variant("base, another seed", "warm", ("fit.seed=1",), also=("random order",)),
+    Variant("patch 2", "fresh", ("denoiser.patch=2",)),
     Variant("text labels", "layout"),
     Variant("palette", "layout", ("layout_encoder.labels=palette",)),
-    Variant("no context", "warm", ("dropout.context=1.0",), usual="no context"),
-    Variant("modal", "warm", ("examples.amodal=false",)),
     Variant("order random", "warm", ("examples.order=random",), also=("random order",)),
     Variant("order front to back", "warm", ("examples.order=front_to_back",), also=("random order",)),
     Variant("canvas share 0.5", "warm", ("examples.canvas_share=0.5",)),
-    Variant("patch 2", "fresh", ("denoiser.patch=2",)),
+    Variant("no context", "warm", ("dropout.context=1.0",), usual="no context"),
     Variant("width 192, 8 layers", "fresh", ("denoiser.width=192", "denoiser.layers=8")),
     Variant("width 384, 4 layers", "fresh", ("denoiser.width=384", "denoiser.layers=4")),
     Variant("fresh base, another seed", "fresh", ("fit.seed=1",)),
@@ -95,7 +103,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="masker folder that every variant starts from")
     parser.add_argument("--out", type=Path, default=Path("runs/masker/recipe"))
     parser.add_argument("--samples", type=int, default=2500)
-    parser.add_argument("--objects", type=int, default=96, help="per group of models, seen in training and held out")
+    parser.add_argument("--objects", type=int, default=48, help="per group of models, seen in training and held out")
     parser.add_argument("--data", type=Path, action="append", help="corpora, the measured one first")
     parser.add_argument("--guidance", type=Path, help="masker folder: compare guidance compositions, train nothing")
     arguments = parser.parse_args()
@@ -135,19 +143,20 @@ class Objects:
         ]
         self._made: dict[str, list[MaskExample]] = {}
 
-    def examples(self, labels: Sequence[str], order: str) -> list[MaskExample]:
+    def examples(self, labels: Sequence[str], order: str, cells: int) -> list[MaskExample]:
         """Every object under every form, in the view that its guide frames; made once.
 
         Args:
             labels: Label table of the model's examples.
             order: Which layers are there already, see `ExamplesConfig.order`.
+            cells: Of guide and target, along one side.
         """
         if order not in self._made:
             config = ExamplesConfig(
                 order=order, canvas_share=0, window_jitter=0, box_jitter=0, mirror=False, subset_share=0,
                 shuffle_share=0, complete_share=0, label_only_share=0,
             )  # type: ignore[arg-type]  # fmt: skip
-            source = ExampleSource(self.corpus, "val", config, 64, SEED, labels)
+            source = ExampleSource(self.corpus, "val", config, 64, SEED, labels, cells)
             self._made[order] = [
                 source.build(case.record, case.k, form, numpy_rng(case.seed(SEED, form)))
                 for case, _ in self.cases
@@ -173,7 +182,7 @@ def run_variant(
         (f"start_from={start}", "placement=", "refiner=", f"fit.total_samples={samples}", "fit.warmup_samples=200",
          "fit.snapshot_minutes=1000", f"fit.sheet_every={10 * samples}", "fit.log_every=100", *variant.change),
     )  # fmt: skip
-    task = DenoiserTask(config, corpora, texts=texts)
+    task = RecipeTask(config, corpora, texts=texts)
     resume = (out / "snapshots").exists()
     if not resume:
         start_anew(task.whole, load_masker(start)[2], ANEW[variant.group])
@@ -235,7 +244,8 @@ def measure(
             empty. "recorded": the layers behind it, and the scene's text.
         sampling: Sampler settings.
     """
-    examples = objects.examples(task.source.labels, "random" if name == "random order" else "recorded")
+    cells = task.codec.resolution * (1 if model.refiner is None else 2)
+    examples = objects.examples(task.source.labels, "random" if name == "random order" else "recorded", cells)
     if name == "no context":
         examples = [replace(example, context="") for example in examples]
     codec, scores = task.codec, []
@@ -259,11 +269,9 @@ def measure(
 
 
 def view_iou(soft: np.ndarray, example: MaskExample) -> float:
-    """IoU of a soft mask with the true one, over cells of the canvas; 64 cells a side, averaged down where finer."""
-    side = len(example.target)
-    coarse = soft.reshape(side, len(soft) // side, side, len(soft) // side).mean(axis=(1, 3))
-    inside = example.geometry[0] > 0.5
-    found, truth = (coarse > 0.5) & inside, (example.target > 0.5) & inside
+    """IoU of a soft mask with the true one, over cells of the canvas."""
+    inside = example.geometry[0].repeat(len(soft) // 64, axis=0).repeat(len(soft) // 64, axis=1) > 0.5
+    found, truth = (soft > 0.5) & inside, (example.target > 0.5) & inside
     union = int((found | truth).sum())
     return int((found & truth).sum()) / union if union else 1.0
 
