@@ -19,7 +19,7 @@ import torch
 from masker import sampling
 from masker.cases import Case, choose_cases, true_guide
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
-from masker.diffusion import CHAIN, make_solver
+from masker.diffusion import ALL, LAYOUT, NOTHING, OBJECT, make_solver
 from masker.model import Conditions, Kept, MaskModel, Prepared
 from masker.ranking import iou
 from masker.smartmask import SmartMask
@@ -48,7 +48,7 @@ def plain_latents(
 ) -> tuple[torch.Tensor, Prepared]:
     """What `masker.sampling.sample_latents` computes, without any of its savings."""
     w = (1.0, weights.layout, weights.object, weights.context)
-    rows, ready = [], []
+    rows, ready, chain = [], [], (NOTHING, LAYOUT, OBJECT, ALL)
     for row in range(len(noise)):
         view, latents = one_row(conditions, row), noise[row : row + 1]
         solver = make_solver(diffusion, settings)
@@ -57,11 +57,11 @@ def plain_latents(
             time_step = torch.full((1,), int(step), dtype=torch.long)
             seen = solver.scale_model_input(latents, step)
             outputs = []
-            for kept in CHAIN:
+            for kept in chain:
                 output, prepared = model(seen, time_step, view, Kept(*(torch.tensor([flag]) for flag in kept)))
                 outputs.append(output)
             total = outputs[0]
-            for number in range(1, len(CHAIN)):
+            for number in range(1, len(chain)):
                 total = total + w[number] * (outputs[number] - outputs[number - 1])
             latents = solver.step(total, step, latents, return_dict=False)[0]
         rows.append(latents)
