@@ -110,6 +110,9 @@ class VaeTraining(Config):
     """Weight of the mean squared error beside the L1: large errors (wrong colours) go first."""
     gradient_weight: float = 0.5
     """Weight of the L1 between image gradients at two scales: sharp outlines."""
+    colour_weight: float = Field(0.0, ge=0)
+    """Weight of the squared error of colour differences, see `colour_distance`: hue is little of a picture's energy,
+    and a young VAE leaves an axis of it out."""
     kl_weight: float = 1e-4
     object_share: float = Field(0.9, ge=0, le=1)
     """Share of crops centred inside an object's box."""

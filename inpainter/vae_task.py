@@ -50,6 +50,19 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+def colour_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference of the colour differences R - G and (R + G) / 2 - B, over cells of 4 pixels.
+
+    Args:
+        a, b: (B, 3, H, W); sides are multiples of 4.
+
+    Returns:
+        Scalar.
+    """
+    red, green, blue = F.avg_pool2d(a - b, 4).unbind(1)
+    return (red - green).square().mean() + ((red + green) / 2 - blue).square().mean()
+
+
 def psnr_inside(output: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB over the masked pixels of uint8 (..., H, W, 3); peak 255."""
     error = (output.astype(np.float64) - truth.astype(np.float64))[mask]
@@ -102,8 +115,10 @@ class VaeTask:
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         training = self.config.vae_training
         loss = l1 + training.squared_weight * squared + training.gradient_weight * gradient + training.kl_weight * kl
+        colour = colour_distance(output, batch["pixels"])
+        loss = loss + training.colour_weight * colour
         psnr = 10 * math.log10(4 / max(squared.item(), 1e-9))
-        facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "psnr": psnr}
+        facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "colour": colour.item(), "psnr": psnr}
         return loss, {name: round(value, 5) for name, value in facts.items()}
 
     def _validation(self) -> tuple[np.ndarray, np.ndarray]:

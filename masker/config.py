@@ -106,6 +106,10 @@ class RefinerConfig(Config):
     widths: tuple[int, ...] = Field((48, 96, 128), description="Widths, from the folded resolution downwards.")
     blocks: int = Field(2, ge=1, description="Residual blocks per level, on the way down and on the way up.")
     loss_weight: float = Field(2.0, ge=0, description="Weight of the refined mask's loss; 0: it is not trained here.")
+    learns_on: Literal["denoiser", "silhouette"] = Field(
+        "denoiser",
+        description="Stage refiner learns on the denoiser's estimates, or on what the shape prior draws.",
+    )
 
 
 class PlacementConfig(Config):

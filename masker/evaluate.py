@@ -15,7 +15,7 @@ from masker.baselines import Silhouettes, eroded_scribble, fill_box
 from masker.cases import Case, Group, choose_groups, moved_at_random, true_guide
 from masker.config import ExamplesConfig
 from masker.guides import FORMS, GuideForm
-from masker.metrics import Examiner, FreeScores, GroupScores, Judge, mean_pairwise_iou
+from masker.metrics import Examiner, FreeScores, GroupScores, Judge, headline, mean_pairwise_iou
 from masker.placing import guide_box
 from masker.ranking import iou
 from masker.smartmask import SmartMask
@@ -59,8 +59,8 @@ def evaluate(
         judge: Folder of the silhouette judge; None = `pretrained/judge`, if it is there.
 
     Returns:
-        `groups`, by name: `iou` by method and form of guidance (first draw, exact boxes, canvas size; an empty mask
-        counts 0), `iou_label_mean`, `ranked` (mean and best-ranked of several draws), `mask_free` (shares of
+        `corpus`, `split`, `metrics.headline` of all; `groups`, by name: `iou` by method and form of guidance (first
+        draw, exact boxes, canvas size; an empty mask counts 0), `iou_label_mean`, `ranked` (mean and best-ranked of several draws), `mask_free` (shares of
         recognised, rightly supported and impossibly overlapping draws, for all draws, the best-ranked one and the real
         masks; size ratios; diversity), `calibration` (the same support and overlap tests on real masks, and on real
         masks moved at random), `empty`, `seconds_per_mask` after warm-up. `table`: all of it as text. Mask-free IoU
@@ -95,7 +95,9 @@ def evaluate(
                 bar.update(_planned_masks(number))
             results[group.name] = {"corpus": group.corpus.name, **scores.summary()}
     result = {
+        "corpus": "+".join(corpus.name for corpus in corpora),
         "split": split,
+        **headline(results),
         "limit": limit,
         "seed": seed,
         "groups": results,

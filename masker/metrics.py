@@ -151,6 +151,46 @@ class GroupScores:
         }
 
 
+def headline(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers of all groups together that other programs rely on, each a mean weighted by its objects.
+
+    Args:
+        groups: `GroupScores.summary` by name.
+
+    Returns:
+        `n`, `iou` by form, `baselines` (`iou` by name), `support_right`, `diversity_pairwise_iou`, `seconds_per_mask`;
+        `label_recognised` and `label_recognised_real` where a judge knows labels.
+    """
+    parts = list(groups.values())
+    free = [(part["mask_free"], part["mask_free"]["n"]) for part in parts]
+    judged = [(found["recognised"], found["recognised"]["n"]) for found, _ in free if found["recognised"]]
+    values = {
+        "label_recognised": _weighted((found["all"], n) for found, n in judged),
+        "label_recognised_real": _weighted((found["real"], n) for found, n in judged),
+        "support_right": _weighted((found["support_right"]["all"], n) for found, n in free),
+        "diversity_pairwise_iou": _weighted((found["diversity_pairwise_iou"], n) for found, n in free),
+        "seconds_per_mask": _weighted((part["seconds_per_mask"].get("guided"), part["n"]) for part in parts),
+    }
+    ious: dict[str, dict[str, float | None]] = {}
+    for method in {method for part in parts for method in part["iou"]}:
+        found = [(part["iou"].get(method, {}), part["n"]) for part in parts]
+        forms = sorted({form for means, _ in found for form in means})
+        ious[method] = {form: _weighted([(means.get(form), n) for means, n in found]) for form in forms}
+    return {
+        "n": sum(part["n"] for part in parts),
+        "iou": ious.pop("model"),
+        **{name: value for name, value in values.items() if value is not None},
+        "baselines": {method: {"iou": ious[method]} for method in sorted(ious)},
+    }
+
+
+def _weighted(values: Iterable[tuple[float | None, int]]) -> float | None:
+    """Mean of those that are known, each counted so many times."""
+    known = [(value, count) for value, count in values if value is not None]
+    total = sum(count for _, count in known)
+    return sum(value * count for value, count in known) / total if total else None
+
+
 def mean_pairwise_iou(masks: Sequence[np.ndarray]) -> float | None:
     """How alike masks are: 1 = all the same; None for fewer than two."""
     pairs = [iou(first, second) for first, second in combinations(masks, 2)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from masker.codec import MaskVAE
 from masker.config import MaskerConfig
 from masker.examples import MaskExample
-from masker.model import Conditions, MaskModel, SilhouetteModel, pooled
+from masker.model import Conditions, MaskModel, Prepared, SilhouetteModel, pooled
 from masker.sheet import silhouette_sheet
 from masker.tasks import DenoiserBatch, DenoiserTask, silhouette_loss
 from masker.texts import TextBook
@@ -85,7 +85,8 @@ class RefinerTask(DenoiserTask):
     """Trains the refiner on masks that the denoiser estimates in one step from noise.
 
     One step is what a sampler of few steps comes close to, and costs one call of a network that is not trained here.
-    The noise is scaled by a random temperature, since samplers may start from less than it.
+    The noise is scaled by a random temperature, since samplers may start from less than it. With
+    `refiner.learns_on: silhouette` the shape prior's latents stand in for the estimate: no denoiser is needed yet.
     """
 
     def __init__(
@@ -100,15 +101,22 @@ class RefinerTask(DenoiserTask):
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
-        last = self.config.diffusion.train_timesteps - 1
-        temperature = batch.timesteps.view(-1, 1, 1, 1) / last
-        noise, steps = batch.noise * temperature, torch.full_like(batch.timesteps, last)
-        with torch.no_grad():
-            output, prepared = self.whole(noise, steps, batch.conditions, batch.kept)
-            estimate = self.process.estimate_clean(noise, output, steps)
+        estimate, prepared = self._coarse(batch)
         terms = self._reading_losses(estimate, prepared, batch.masks, prepared.guided.float(), batch.tiles)
         del terms["mask_loss"]
         return self._total(torch.zeros(()), torch.zeros(1), terms)
+
+    @torch.no_grad()
+    def _coarse(self, batch: DenoiserBatch) -> tuple[Tensor, Prepared]:
+        """Estimated latents (B, C, h, w) and the prepared conditions."""
+        if self.config.refiner is not None and self.config.refiner.learns_on == "silhouette":
+            prepared = self.whole.prepare(batch.conditions, batch.kept)
+            return prepared.shape, prepared
+        last = self.config.diffusion.train_timesteps - 1
+        temperature = batch.timesteps.view(-1, 1, 1, 1) / last
+        noise, steps = batch.noise * temperature, torch.full_like(batch.timesteps, last)
+        output, prepared = self.whole(noise, steps, batch.conditions, batch.kept)
+        return self.process.estimate_clean(noise, output, steps), prepared
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""

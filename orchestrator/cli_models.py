@@ -55,6 +55,11 @@ def train(room: str, config: Path, data: tuple[Path, ...], overrides: tuple[str,
 @click.option("--split", default="val", show_default=True, help="train, val, test or all.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="At most so many objects or scenes.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--oneshot",
+    type=click.Path(path_type=Path),
+    help="Masker only: another weight folder, measured on the same guides as a baseline.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def evaluate(
     room: str,
@@ -64,6 +69,7 @@ def evaluate(
     split: str,
     limit: int | None,
     seed: int,
+    oneshot: Path | None,
     as_json: bool,
 ) -> None:
     """Measure ROOM's weights on held-out scenes, against named baselines."""
@@ -77,7 +83,10 @@ def evaluate(
     config = load_preset(preset, None, overrides)
     if split not in SPLITS:
         raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if oneshot is not None and room != "masker":
+        raise UserError("--oneshot is a baseline of the masker; leave it out for other rooms")
     set_threads(config.threads)
+    further = {} if oneshot is None else {"oneshot": oneshot}
     result: dict[str, Any] = _room(room, "evaluate").evaluate(
         asset_dir("pretrained") / "judge" if room == "judge" else room_weights(config, room),
         data=corpus_paths(data, ["home", "icons"] if room == "judge" else [config.world]),
@@ -85,6 +94,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         progress=not as_json and sys.stderr.isatty(),
+        **further,
     )
     result["command"] = "smartscene " + " ".join(sys.argv[1:])
     table = result.pop("table", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from masker.baselines import Silhouettes, eroded_scribble, fill_box, place
 from masker.cases import Case, choose_cases, choose_groups, moved_at_random, true_guide
 from masker.evaluate import FREE_DRAWS, evaluate
 from masker.guides import dilate_cells
-from masker.metrics import mean_pairwise_iou
+from masker.metrics import headline, mean_pairwise_iou
 from masker.placing import guide_box
 from masker.ranking import iou
 from masker.smartmask import SmartMask
@@ -170,6 +171,22 @@ def test_a_perfect_model_scores_one(masker_folder: Path, corpus: Corpus, monkeyp
     assert free["recognised"]["all"] == free["recognised"]["real"] == np.mean(judged)
     assert "eroded" in result["table"] and "recognised, real masks" in result["table"]
     assert "--limit 4" in result["command"]
+    assert (result["corpus"], result["split"], result["n"]) == ("tiny", "val", 4)
+    assert result["iou"] == group["iou"]["model"]
+    assert result["baselines"]["fill_box"]["iou"] == group["iou"]["fill_box"]
+    assert result["label_recognised"] == result["label_recognised_real"] == np.mean(judged)
+    assert (result["diversity_pairwise_iou"], result["support_right"]) == (1, free["support_right"]["all"])
+
+
+def test_the_headline_weighs_groups_by_their_objects() -> None:
+    def group(n: int, box: float, recognised: dict[str, float] | None) -> dict[str, Any]:
+        free = {"n": n, "recognised": recognised, "support_right": {"all": box}, "diversity_pairwise_iou": None}
+        return {"n": n, "iou": {"model": {"box": box}}, "mask_free": free, "seconds_per_mask": {"guided": 1.0}}
+
+    found = headline({"a": group(1, 0.2, None), "b": group(3, 0.6, {"n": 2, "all": 0.5, "real": 1.0})})
+    assert found["n"] == 4 and found["iou"]["box"] == pytest.approx(0.5)
+    assert (found["label_recognised"], found["label_recognised_real"]) == (0.5, 1.0)
+    assert "diversity_pairwise_iou" not in found
 
 
 def test_draws_ranks_and_empty_masks_count(
