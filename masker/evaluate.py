@@ -62,9 +62,10 @@ def evaluate(
         `corpus`, `split`, `metrics.headline` of all; `groups`, by name: `iou` by method and form of guidance (first
         draw, exact boxes, canvas size; an empty mask counts 0), `iou_label_mean`, `ranked` (mean and best-ranked of
         several draws), `mask_free` (shares of recognised, rightly supported and impossibly overlapping draws, for all
-        draws, the best-ranked one and the real masks; size ratios; diversity), `calibration` (the same support and overlap tests on real masks, and on real
-        masks moved at random), `empty`, `seconds_per_mask` after warm-up. `table`: all of it as text. Mask-free IoU
-        compares with the one place where the thing is, so it says how predictable places are, not how good they look.
+        draws, the best-ranked one and the real masks; size ratios; diversity), `calibration` (the same support and
+        overlap tests on real masks, and on real masks moved at random), `empty`, `seconds_per_mask` after warm-up.
+        `table`: all of it as text. Mask-free IoU compares with the one place where the thing is, so it says how
+        predictable places are, not how good they look.
 
     Raises:
         UserError: weights or corpora cannot be read, or hold no such objects.
