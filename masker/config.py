@@ -95,7 +95,17 @@ class ShapePriorConfig(Config):
     place: bool = Field(False, description="It also sees where on the canvas the guide is, and how large.")
     layout_cells: int = Field(0, ge=0, description="It also sees the layout averaged over so many cells a side.")
     reach: float = Field(1.4, gt=0, description="The map covers so many half-sides of the guide, from its centre.")
-    loss_weight: float = Field(0.5, ge=0, description="Weight of the cross entropy between silhouette and mask.")
+    loss_weight: float = Field(
+        0.5, ge=0, description="Weight of the silhouette's loss; 0: it stays as it is, with all that it reads."
+    )
+    code: int = Field(0, ge=0, description="Numbers in a shape's code, see `masker.shape_code`; 0: the mean shape.")
+    code_hidden: int = Field(512, ge=1, description="Width of the networks that read and draw codes.")
+    code_layers: int = Field(4, ge=1, description="Residual blocks of the network that draws codes.")
+    code_steps: int = Field(8, ge=1, description="Steps of the solver that draws codes.")
+    code_weight: float = Field(1e-3, ge=0, description="Weight of a code's divergence from the normal, per nat.")
+    guide_cells: int = Field(
+        24, ge=2, description="Codes see the guide in its own frame, so many cells a side."
+    )
 
 
 class RefinerConfig(Config):
@@ -209,6 +219,9 @@ class SamplingConfig(Config):
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
     threshold: float = Field(0.5, description="Soft mask above this is the object.")
+    code_draws: int = Field(
+        1, ge=1, description="Guided: so many shapes are drawn, and the one most like the others is taken."
+    )
     placement_top_p: float = Field(0.9, gt=0, le=1, description="Mask-free places and sizes: the likeliest so much.")
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
     attempts: int = Field(3, ge=1, description="Draws per candidate before an empty mask is an error.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -14,6 +14,7 @@ from masker.config import DenoiserConfig, LayoutEncoderConfig, RefinerConfig, Sh
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import GuideFrame, LayoutEncoder
 from masker.refiner import Refiner, refine_tiles, stack_hints
+from masker.shape_code import divergence
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
@@ -33,6 +34,7 @@ class Conditions:
         geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
         object_tokens, context_tokens: (B, T_o, D), (B, T_c, D), padding zeroed.
         object_mask, context_mask: bool (B, T_o), (B, T_c), False = padding.
+        code: (B, C), which of its shapes the object shows, see `masker.shape_code`; C is 0 without codes.
     """
 
     index: Tensor
@@ -44,6 +46,7 @@ class Conditions:
     object_mask: Tensor
     context_tokens: Tensor
     context_mask: Tensor
+    code: Tensor
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,7 @@ class MaskModel(nn.Module):
         """Everything but z_t and t, computed once for all steps of a sampler."""
         tokens, token_mask = self.texts(conditions, kept)
         mean = self.mean_of_object(tokens, token_mask)
-        painted = self.layout_encoder.paint(conditions.index, conditions.labels)
-        guide = pooled(conditions.guide, painted.shape[-1])
-        frame = GuideFrame.of(guide)
+        painted, guide, frame = self._seen(conditions)
         features = self.layout_encoder(painted, guide, frame)
         if features.shape[-1] != self.latent_size:
             features = F.adaptive_avg_pool2d(features, self.latent_size)
@@ -158,7 +159,8 @@ class MaskModel(nn.Module):
         guided = frame.present & kept.layout
         silhouette, shape = torch.zeros_like(guide), features[:, :0]
         if self.shape_prior is not None:
-            silhouette = self.shape_prior(mean, frame, conditions.geometry, painted, guide.shape[-1])
+            facts = self.shape_prior.facts(mean, frame, conditions.geometry, painted)
+            silhouette = self.shape_prior(facts, conditions.code, frame, guide.shape[-1])
             with torch.no_grad():
                 shape = self._codec[0].encode(silhouette.sigmoid()) * guided[:, None, None, None]
         summary = self.summarise(mean)[:, :, None, None].expand(-1, -1, self.latent_size, self.latent_size)
@@ -169,6 +171,33 @@ class MaskModel(nn.Module):
         return Prepared(
             planes, shape, tokens, token_mask, mean, silhouette, guided, seen, distance, conditions.geometry
         )
+
+    def _seen(self, conditions: Conditions) -> tuple[Tensor, Tensor, GuideFrame]:
+        """S (B, C, R, R), G_obj (B, 1, R, R) and its frame."""
+        painted = self.layout_encoder.paint(conditions.index, conditions.labels)
+        guide = pooled(conditions.guide, painted.shape[-1])
+        return painted, guide, GuideFrame.of(guide)
+
+    def known(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor, GuideFrame]:
+        """All that is known about a shape: facts (B, F), G_obj (B, 1, R, R) and its frame."""
+        assert self.shape_prior is not None
+        painted, guide, frame = self._seen(conditions)
+        summary = self.mean_of_object(*self.texts(conditions, kept))
+        return self.shape_prior.facts(summary, frame, conditions.geometry, painted), guide, frame
+
+    @torch.no_grad()
+    def draw_codes(self, conditions: Conditions, noise: Tensor) -> Conditions:
+        """Conditions with codes drawn from noise (B, draws, C); unchanged without codes."""
+        if self.shape_prior is None or self.shape_prior.code is None:
+            return conditions
+        all_kept = torch.ones(len(conditions.index), dtype=torch.bool)
+        facts, guide, frame = self.known(conditions, Kept(all_kept, all_kept, all_kept))
+        return replace(conditions, code=self.shape_prior.draw_codes(noise, facts, guide, frame))
+
+    @property
+    def code_width(self) -> int:
+        """Numbers in a shape's code; 0 without codes."""
+        return self.shape_prior.config.code if self.shape_prior is not None else 0
 
     def texts(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
         """Tokens (B, T_o + T_c, D) and mask (B, T_o + T_c) after dropping; padding stays zero."""
@@ -202,6 +231,22 @@ class MaskModel(nn.Module):
         share = timesteps.to(noisy)[:, None] / TIMESTEPS
         gain = torch.stack([torch.ones_like(share), share, share**2], dim=-1) @ (SHORTCUT_RATE * self.shortcut)
         return output + gain.view(-1, self.shortcut.shape[1], 1, 1) * prepared.shape
+
+    def what_silhouettes_read(self) -> list[nn.Module | nn.Parameter]:
+        """The shape prior and what else decides its input: it means the same only as long as these stay."""
+        if self.shape_prior is None:
+            return []
+        parts: list[nn.Module | nn.Parameter] = [self.shape_prior]
+        if self.shape_prior.config.layout_cells and self.layout_encoder.config.labels == "text":
+            parts += [self.layout_encoder.project, self.layout_encoder.empty]
+        return parts
+
+    def freeze_silhouettes(self) -> None:
+        """Keeps what the shape prior draws as it is, whatever else is trained."""
+        for part in self.what_silhouettes_read():
+            part.requires_grad_(False)
+        for parameter in (self.roles, self.no_object):
+            parameter.requires_grad_(False)
 
     def draw(self, conditions: Conditions) -> tuple[Tensor, Prepared]:
         """Clean latents (B, C, h, w) of a `one_shot` model and the prepared conditions."""
@@ -240,6 +285,21 @@ def pooled(values: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(values, values.shape[-1] // side)
 
 
+@dataclass(frozen=True)
+class DrawnShapes:
+    """What the shape prior makes of B masks.
+
+    Attributes:
+        silhouette: (B, 1, R, R), logits. guided: bool (B,), there is a guide, so they count.
+        code_loss: (B,), squared error of the model that draws codes. divergence: (B,), nats that a code tells.
+    """
+
+    silhouette: Tensor
+    guided: Tensor
+    code_loss: Tensor
+    divergence: Tensor
+
+
 class SilhouetteModel(nn.Module):
     """The shape prior of a mask model, and nothing else of it, as a module to train: a tenth of the cost per sample."""
 
@@ -248,18 +308,47 @@ class SilhouetteModel(nn.Module):
         if whole.shape_prior is None:
             raise ValueError("this model has no shape prior")
         self.whole = whole.requires_grad_(False)
-        whole.shape_prior.requires_grad_(True)
-        if whole.shape_prior.config.layout_cells and whole.layout_encoder.config.labels == "text":
-            whole.layout_encoder.project.requires_grad_(True)
-            whole.layout_encoder.empty.requires_grad_(True)
+        for part in whole.what_silhouettes_read():
+            part.requires_grad_(True)
 
     def forward(self, conditions: Conditions, kept: Kept) -> tuple[Tensor, Tensor]:
-        """Logits (B, 1, R, R) of what a text draws under a guide; bool (B,): there is one, so they count."""
-        whole, shape_prior = self.whole, self.whole.shape_prior
-        assert shape_prior is not None
-        summary = whole.mean_of_object(*whole.texts(conditions, kept))
-        painted = whole.layout_encoder.paint(conditions.index, conditions.labels)
-        guide = pooled(conditions.guide, painted.shape[-1])
-        frame = GuideFrame.of(guide)
-        logits = shape_prior(summary, frame, conditions.geometry, painted, guide.shape[-1])
-        return logits, frame.present & kept.layout
+        """Logits (B, 1, R, R) of what a text and a code draw under a guide; bool (B,): there is one, so they count."""
+        assert self.whole.shape_prior is not None
+        facts, guide, frame = self.whole.known(conditions, kept)
+        silhouette = self.whole.shape_prior(facts, conditions.code, frame, guide.shape[-1])
+        return silhouette, frame.present & kept.layout
+
+    def rebuild(
+        self, conditions: Conditions, kept: Kept, masks: Tensor, noise: tuple[Tensor, Tensor], timesteps: Tensor
+    ) -> DrawnShapes:
+        """Silhouettes from codes read off the true masks (B, 1, R, R), and how well codes are foreseen.
+
+        Args:
+            conditions, kept: As in `forward`; `conditions.code` is not read.
+            masks: The truth.
+            noise: Standard normal, (B, C) each: of the code's posterior, and of its diffusion.
+            timesteps: int64 (B,).
+        """
+        prior = self.whole.shape_prior
+        assert prior is not None and prior.code is not None
+        facts, guide, frame = self.whole.known(conditions, kept)
+        seen = prior.seen_in_frame(masks, frame, prior.config.side)
+        mean, log_variance = prior.code.read(facts, seen)
+        code = mean + (log_variance / 2).exp() * noise[0]
+        hint = prior.seen_in_frame(guide, frame, prior.config.guide_cells)
+        return DrawnShapes(
+            prior(facts, code, frame, guide.shape[-1]),
+            frame.present & kept.layout,
+            prior.code.loss(code, noise[1], timesteps, facts.detach(), hint),
+            divergence(mean, log_variance),
+        )
+
+
+def read_codes(whole: MaskModel, conditions: Conditions, kept: Kept, masks: Tensor, noise: Tensor) -> Tensor:
+    """Codes (B, C) read off true masks (B, 1, R, R), with their posterior's noise (B, C); without gradient."""
+    prior = whole.shape_prior
+    assert prior is not None and prior.code is not None
+    with torch.no_grad():
+        facts, _, frame = whole.known(conditions, kept)
+        mean, log_variance = prior.code.read(facts, prior.seen_in_frame(masks, frame, prior.config.side))
+    return mean + (log_variance / 2).exp() * noise

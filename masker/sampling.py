@@ -28,6 +28,7 @@ def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
         object_mask=tile(conditions.object_mask),
         context_tokens=tile(conditions.context_tokens),
         context_mask=tile(conditions.context_mask),
+        code=tile(conditions.code),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an object of a text looks like on average: a silhouette that the text draws in the guide's own frame.
+"""What an object of a text looks like: a silhouette that text and shape code draw in the guide's own frame.
 
 Without it the transformer has to make shapes out of words and places by multiplying the two inside its layers: after
 35 k samples a box still gave a box, whatever stood in it (docs/experiments/masker.md). Here a small network draws the
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from masker.config import ShapePriorConfig
 from masker.layout_encoder import GuideFrame
+from masker.shape_code import ShapeCode, in_frame
 
 OUTSIDE_LOGIT = -6.0  # nothing of the object lies beyond the map
 
@@ -39,31 +40,72 @@ class ShapePrior(nn.Module):
         facts = text_width + 2 + 4 * config.place + painted_channels * config.layout_cells**2
         layers: list[nn.Module] = []
         for number in range(config.layers):
-            layers += [nn.Linear(config.hidden if number else facts, config.hidden), nn.SiLU()]
+            layers += [nn.Linear(config.hidden if number else facts + config.code, config.hidden), nn.SiLU()]
         self.draw = nn.Sequential(*layers, nn.Linear(config.hidden, config.side**2))
+        self.code = ShapeCode(config, facts) if config.code else None
 
-    def forward(self, text: Tensor, frame: GuideFrame, geometry: Tensor, painted: Tensor, resolution: int) -> Tensor:
+    def forward(self, facts: Tensor, code: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
         """Logits of the silhouette in a view, (B, 1, resolution, resolution).
 
         Args:
-            text: Summary of T_obj, (B, D).
+            facts: What `facts` gave.
+            code: Which shape, (B, code).
             frame: Where the object will lie; where there is none, the result means nothing.
-            geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
-            painted: S, (B, C, R, R).
             resolution: Cells along one side of the view that is asked for.
         """
-        side = self.config.side
+        maps = self.maps(facts, code)
+        u, v = frame.cells(resolution)
+        shape = (len(facts), resolution, resolution)
+        grid = torch.stack([u[:, None, :].expand(shape), v[:, :, None].expand(shape)], dim=-1) / self.config.reach
+        seen = F.grid_sample(maps - OUTSIDE_LOGIT, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return seen + OUTSIDE_LOGIT
+
+    def maps(self, facts: Tensor, code: Tensor) -> Tensor:
+        """Logits in the object's frame, (B, 1, side, side)."""
+        maps: Tensor = self.draw(torch.cat([facts, code], dim=1)).view(-1, 1, self.config.side, self.config.side)
+        return maps
+
+    def seen_in_frame(self, values: Tensor, frame: GuideFrame, side: int) -> Tensor:
+        """What lies where the map lies, of (B, 1, R, R) in a view: (B, 1, side, side)."""
+        return in_frame(values, frame.center, frame.half * self.config.reach, side)
+
+    def draw_codes(self, noise: Tensor, facts: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
+        """Codes (B, code) from noise (B, draws, code): of so many shapes each, the one most like the others.
+
+        Args:
+            noise: Standard normal, scaled down where less variety is wanted.
+            facts: What `facts` gave.
+            guide: G_obj, (B, 1, R, R).
+            frame: Its frame.
+        """
+        if self.code is None:
+            return noise[:, 0]
+        batch, draws, width = noise.shape
+        seen = self.seen_in_frame(guide, frame, self.config.guide_cells)
+        many = [values.repeat_interleave(draws, dim=0) for values in (facts, seen)]
+        codes = self.code.draw(noise.flatten(0, 1), *many)
+        if draws == 1:
+            return codes
+        shapes = self.maps(many[0], codes).sigmoid().view(batch, draws, -1)
+        apart = torch.cdist(shapes, shapes).square().sum(2)
+        chosen = apart.argmin(1)
+        return codes.view(batch, draws, width)[torch.arange(batch), chosen]
+
+    def facts(self, text: Tensor, frame: GuideFrame, geometry: Tensor, painted: Tensor) -> Tensor:
+        """Everything that is known before a shape is chosen, (B, F).
+
+        Args:
+            text: Summary of T_obj, (B, D).
+            frame: Where the object will lie.
+            geometry: (B, 4, R, R), see `masker.windows.geometry_channels`.
+            painted: S, (B, C, R, R).
+        """
         facts = [text, frame.half.log()]
         if self.config.place:
             facts += [place_on_canvas(frame, geometry), frame.fill[:, None]]
         if self.config.layout_cells:
             facts.append(F.adaptive_avg_pool2d(painted, self.config.layout_cells).flatten(1))
-        maps = self.draw(torch.cat(facts, dim=1)).view(-1, 1, side, side)
-        u, v = frame.cells(resolution)
-        shape = (len(text), resolution, resolution)
-        grid = torch.stack([u[:, None, :].expand(shape), v[:, :, None].expand(shape)], dim=-1) / self.config.reach
-        seen = F.grid_sample(maps - OUTSIDE_LOGIT, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return seen + OUTSIDE_LOGIT
+        return torch.cat(facts, dim=1)
 
 
 def place_on_canvas(frame: GuideFrame, geometry: Tensor) -> Tensor:

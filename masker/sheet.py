@@ -23,6 +23,7 @@ TILE_PX = 128
 CODEC_MASKS = 48
 SHEET_LABELS = 10
 CAPTION_PX = 110
+SHEET_CODES = 3
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
@@ -83,13 +84,15 @@ def denoiser_sheet(
     """
     examples = [example for number in sheet_objects(source) for example in forms_of_object(source, number)]
     shape = (len(examples), codec.latent_channels, codec.latent_size, codec.latent_size)
-    noise = torch.randn(shape, generator=torch_generator(derive_seed(source.seed, "sheet")))
+    generator = torch_generator(derive_seed(source.seed, "sheet"))
+    noise = torch.randn(shape, generator=generator)
+    codes = torch.randn(len(examples), 1, model.code_width, generator=generator)
     sampling = config.sampling
     scale = [sampling.free_temperature if example.form == "none" else sampling.temperature for example in examples]
     noise = noise * torch.tensor(scale).view(-1, 1, 1, 1)
     seen = sample_masks(
         model,
-        task_conditions(examples),
+        model.draw_codes(task_conditions(examples), codes),
         noise,
         sampling.weights,
         config.diffusion,
@@ -118,16 +121,21 @@ def silhouette_sheet(
     source: ExampleSource,
     path: Path,
 ) -> None:
-    """Validation objects, one a row: label, then guide, silhouette and truth for each form of guidance."""
+    """Validation objects, one a row: label, then guide, drawn silhouettes and truth for each form of guidance."""
     rows = []
+    width, generator = model.whole.code_width, torch_generator(derive_seed(source.seed, "sheet codes"))
     for number in sheet_objects(source):
         examples = [example for example in forms_of_object(source, number) if example.form != "none"]
         everything = torch.ones(len(examples), dtype=torch.bool)
-        with torch.no_grad():
-            logits, _ = model(task_conditions(examples), Kept(everything, everything, everything))
+        conditions, drawn = task_conditions(examples), []
+        for _ in range(SHEET_CODES if width else 1):
+            noise = torch.randn(len(examples), 1, width, generator=generator)
+            with torch.no_grad():
+                logits, _ = model(model.whole.draw_codes(conditions, noise), Kept(everything, everything, everything))
+            drawn.append(logits.sigmoid()[:, 0].numpy())
         tiles = [_caption(examples[0].label, TILE_PX + 2)]
-        for example, silhouette in zip(examples, logits.sigmoid()[:, 0].numpy(), strict=True):
-            tiles += [_tile(_grey(part)) for part in (example.guide, silhouette, example.target)]
+        for example, *silhouettes in zip(examples, *drawn, strict=True):
+            tiles += [_tile(_grey(part)) for part in (example.guide, *silhouettes, example.target)]
         rows.append(np.concatenate(tiles, axis=1))
     _save(rows, path)
 

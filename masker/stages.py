@@ -58,8 +58,19 @@ class SilhouetteTask(DenoiserTask):
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
-        silhouette, guided = model(batch.conditions, batch.kept)
-        return silhouette_loss(silhouette, guided, pooled(batch.masks, self.codec.resolution)), {}
+        masks = pooled(batch.masks, self.codec.resolution)
+        if not self.whole.code_width:
+            silhouette, guided = model(batch.conditions, batch.kept)
+            return silhouette_loss(silhouette, guided, masks), {}
+        noise, prior = batch.code_noise, self.config.shape_prior
+        assert prior is not None
+        shapes = cast(SilhouetteModel, model).rebuild(
+            batch.conditions, batch.kept, masks, (noise[:, 0], noise[:, 1]), batch.timesteps
+        )
+        drawn = silhouette_loss(shapes.silhouette, shapes.guided, masks)
+        code_loss, nats = ((values * shapes.guided).mean() for values in (shapes.code_loss, shapes.divergence))
+        facts = {"silhouette_loss": drawn.item(), "code_loss": code_loss.item(), "code_nats": nats.item()}
+        return drawn + code_loss + prior.code_weight * nats, facts
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
@@ -109,13 +120,14 @@ class RefinerTask(DenoiserTask):
     @torch.no_grad()
     def _coarse(self, batch: DenoiserBatch) -> tuple[Tensor, Prepared]:
         """Estimated latents (B, C, h, w) and the prepared conditions."""
+        conditions = self.whole.draw_codes(batch.conditions, batch.code_noise[:, :1])
         if self.config.refiner is not None and self.config.refiner.learns_on == "silhouette":
-            prepared = self.whole.prepare(batch.conditions, batch.kept)
+            prepared = self.whole.prepare(conditions, batch.kept)
             return prepared.shape, prepared
         last = self.config.diffusion.train_timesteps - 1
         temperature = batch.timesteps.view(-1, 1, 1, 1) / last
         noise, steps = batch.noise * temperature, torch.full_like(batch.timesteps, last)
-        output, prepared = self.whole(noise, steps, batch.conditions, batch.kept)
+        output, prepared = self.whole(noise, steps, conditions, batch.kept)
         return self.process.estimate_clean(noise, output, steps), prepared
 
     def sheet(self, model: nn.Module, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +16,7 @@ from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
-from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
+from masker.model import Conditions, Kept, MaskModel, Prepared, pooled, read_codes
 from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
@@ -75,7 +75,11 @@ class CodecTask:
 
 @dataclass(frozen=True)
 class DenoiserBatch:
-    """Everything one step needs; B samples. `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`."""
+    """Everything one step needs; B samples.
+
+    `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`. `code_noise`: (B, 2, C), what shapes' codes
+    are drawn from.
+    """
 
     masks: Tensor
     conditions: Conditions
@@ -83,6 +87,7 @@ class DenoiserBatch:
     noise: Tensor
     timesteps: Tensor
     tiles: tuple[int, int]
+    code_noise: Tensor
 
 
 class DenoiserTask:
@@ -109,6 +114,8 @@ class DenoiserTask:
         self.process = NoiseProcess(config.diffusion)
         self.whole = seeded(lambda: build_model(config, self.codec), seed)
         self.model: nn.Module = self.whole
+        if config.shape_prior is not None and not config.shape_prior.loss_weight:
+            self.whole.freeze_silhouettes()
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
         self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
         self.texts = texts if texts is not None else TextBook.load(config.text)
@@ -127,6 +134,7 @@ class DenoiserTask:
             sample_noise(seed, "denoiser", samples, shape),
             self._timesteps(samples),
             self._tile(samples[0]),
+            sample_noise(seed, "code", samples, (2, self.whole.code_width)),
         )
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
@@ -137,6 +145,7 @@ class DenoiserTask:
             guide=_stack([example.guide for example in examples])[:, None],
             distance=_stack([example.distance for example in examples])[:, None],
             geometry=_stack([example.geometry for example in examples]),
+            code=torch.zeros(len(examples), self.whole.code_width),
             **self.texts.batch([example.object for example in examples], [example.context for example in examples]),
         )
 
@@ -171,11 +180,24 @@ class DenoiserTask:
         with torch.no_grad():
             clean = self.codec.encode(masks)
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
-        output, prepared = model(noisy, batch.timesteps, batch.conditions, batch.kept)
+        conditions = self._with_codes(batch, masks)
+        output, prepared = model(noisy, batch.timesteps, conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
         latent_loss = (error * self.process.weights(batch.timesteps)).mean()
         terms = self._mask_losses(noisy, output, prepared, batch)
         return self._total(latent_loss, error, {**terms, **self._silhouette_loss(prepared, masks)})
+
+    def _with_codes(self, batch: DenoiserBatch, masks: Tensor) -> Conditions:
+        """Conditions with the true shapes' codes, so that silhouettes are believed; under scribbles with drawn ones.
+
+        A scribble shows more than a silhouette drawn for it; how far that is to be believed has to be learned.
+        """
+        if not self.whole.code_width:
+            return batch.conditions
+        drawn = self.whole.draw_codes(batch.conditions, batch.code_noise[:, :1]).code
+        read = read_codes(self.whole, batch.conditions, batch.kept, masks, batch.code_noise[:, 1])
+        scribbled = (batch.conditions.distance != 0).flatten(1).any(1, keepdim=True)
+        return replace(batch.conditions, code=torch.where(scribbled, drawn, read))
 
     def _total(
         self, latent_loss: Tensor, error: Tensor, terms: dict[str, tuple[float, Tensor]]
@@ -190,7 +212,7 @@ class DenoiserTask:
 
     def _silhouette_loss(self, prepared: Prepared, masks: Tensor) -> dict[str, tuple[float, Tensor]]:
         prior = self.config.shape_prior
-        if prior is None:
+        if prior is None or not prior.loss_weight:
             return {}
         return {"silhouette_loss": (prior.loss_weight, silhouette_loss(prepared.silhouette, prepared.guided, masks))}
 

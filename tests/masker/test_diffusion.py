@@ -30,6 +30,7 @@ def _conditions(batch: int, resolution: int = 16) -> Conditions:
         object_tokens=torch.randn(batch, 4, TEXT.width, generator=generator),
         object_mask=torch.ones(batch, 4, dtype=torch.bool),
         context_tokens=torch.randn(batch, 6, TEXT.width, generator=generator),
+        code=torch.zeros(batch, 0),
         context_mask=torch.ones(batch, 6, dtype=torch.bool),
     )
 
