@@ -61,6 +61,10 @@ class WindowConfig(Config):
     """Smallest window side in canvas pixels."""
     dilate_px: int = Field(4, ge=0)
     """The mask that the model repaints is grown by so many model pixels; the paste uses the exact one."""
+    tile_px: int | None = Field(None, ge=32)
+    """Side in canvas pixels of the tiles that a large surface is drawn in; None draws it in one window."""
+    tile_above_px: int = Field(512, ge=64)
+    """A mask whose window is at least so large is drawn in tiles."""
 
 
 class SamplerConfig(Config):
@@ -83,6 +87,10 @@ class ExampleConfig(Config):
     """Range of the window's context."""
     shift_frac: float = 0.12
     """The window's centre moves by up to so much of the slack and of its side."""
+    tile_share: float = Field(0.0, ge=0, le=1)
+    """Share of the layers larger than a tile of which only a tile is shown, as large surfaces are drawn."""
+    tile_px: tuple[int, int] = (160, 384)
+    """Range of a tile's side in canvas pixels."""
     mirror: float = 0.5
     subset: float = Field(0.3, ge=0, le=1)
     """Share of examples whose canvas is a random subset of the layers behind instead of all of them."""

@@ -104,7 +104,8 @@ class ExampleSource:
             box = self.corpus.box(record.layers[k])
             if box is not None and min(box.width, box.height) >= 6:
                 break
-        window = self._jittered_window(rng, box)
+        tile = self._is_tile(rng, box)
+        window = self._tile(rng, box) if tile else self._jittered_window(rng, box)
         behind = record.layers[:k]
         if rng.random() < config.subset:
             share = rng.random()
@@ -112,13 +113,18 @@ class ExampleSource:
         image = resize_image(paint_window(self.corpus, behind, window), self.window.resolution_px)
         rgba = _resize_rgba(layer_window(self.corpus, record.layers[k], window), self.window.resolution_px)
         on_canvas = _on_canvas(window, self.corpus.size, self.window.resolution_px)
-        if rng.random() < config.warp and not self._is_surface(record.layers[k]):
+        if rng.random() < config.warp and not tile and not self._is_surface(record.layers[k]):
             rgba = bend(rgba, rng, config.warp_px * self.window.resolution_px / 128, config.stretch)
         mask = rgba[..., 3] >= 128
         if rng.random() < config.rough:
             mask = roughen(mask, rng, config.rough_px * self.window.resolution_px / 128)
         mask &= on_canvas
         target = np.where(mask[..., None], composite(image, rgba), image)
+        if tile:
+            drawn = half_plane(rng, mask.shape[0])
+            drawn &= bool((mask & ~drawn).any())
+            image = np.where(drawn[..., None], target, image)
+            mask = mask & ~drawn
         if rng.random() < config.mirror:
             image, mask, target = (np.ascontiguousarray(a[:, ::-1]) for a in (image, mask, target))
         return Example(image, mask, target, self._text(rng, record.layers[k]), record.layers[k].label, window)
@@ -174,6 +180,19 @@ class ExampleSource:
         choices = [k for k, layer in enumerate(record.layers) if self._is_surface(layer) == surface]
         return int(rng.choice(choices or list(range(len(record.layers)))))
 
+    def _is_tile(self, rng: np.random.Generator, box: Box) -> bool:
+        large = max(box.width, box.height) > self.config.tile_px[1]
+        return self.config.tile_share > 0 and large and rng.random() < self.config.tile_share
+
+    def _tile(self, rng: np.random.Generator, box: Box) -> Window:
+        """A square of tile size round a random pixel of a box, moved onto the canvas."""
+        side = int(rng.integers(self.config.tile_px[0], self.config.tile_px[1] + 1))
+        corner = [
+            int(np.clip(rng.integers(low, high) - side // 2, 0, max(length - side, 0)))
+            for low, high, length in zip(box[:2], box[2:], self.corpus.size, strict=True)
+        ]
+        return Window(corner[0], corner[1], side)
+
     def _jittered_window(self, rng: np.random.Generator, box: Box) -> Window:
         window = window_around(
             box,
@@ -209,6 +228,19 @@ def _on_canvas(window: Window, size: Size, side_px: int) -> np.ndarray:
     centres = (np.arange(side_px) + 0.5) * window.side / side_px
     columns, rows = centres + window.x0, centres + window.y0
     return ((rows >= 0) & (rows < size.height))[:, None] & ((columns >= 0) & (columns < size.width))[None, :]
+
+
+def half_plane(rng: np.random.Generator, side_px: int) -> np.ndarray:
+    """What the neighbours of a tile have drawn already: in half of the cases nothing, else one side of a random line.
+
+    Returns:
+        Bool (side, side).
+    """
+    if rng.random() < 0.5:
+        return np.zeros((side_px, side_px), dtype=bool)
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
+    rows, columns = np.mgrid[0:side_px, 0:side_px] / side_px - 0.5
+    return np.asarray(columns * np.cos(angle) + rows * np.sin(angle) > offset)
 
 
 def smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from inpainter.config import ExampleConfig, VaeTraining, WindowConfig
 from inpainter.examples import Example, ExampleSource, bend, paint_window, roughen
 from inpainter.window import Window
 from scene.corpus.store import Corpus
+from tests.inpainter.conftest import SIZE
 
 WINDOW = WindowConfig(resolution_px=64, min_side_px=32)
 
@@ -88,3 +89,15 @@ def test_roughened_masks_stay_close_and_alive() -> None:
 def test_vae_crops_have_the_configured_size(toy_corpus: Corpus, number: int) -> None:
     picture = source(toy_corpus).picture(number, VaeTraining(crop_px=16))
     assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
+
+
+def test_tiles_show_part_of_a_large_layer_and_continue_what_is_drawn(toy_corpus: Corpus) -> None:
+    examples = source(toy_corpus, surface_share=1.0, tile_share=1.0, tile_px=(60, 120), subset=0.0, rough=0.0)
+    drawn = [examples.example(number) for number in range(20)]
+    assert all(60 <= e.window.side <= 120 and e.window.box.clip(SIZE) == e.window.box for e in drawn)
+    shares = np.array([e.mask.mean() for e in drawn])
+    assert shares.max() == 1 and (shares > 0).all() and (shares < 1).any()
+    for example in drawn:
+        assert (example.image[~example.mask] == (120, 200, 240)).all(), "neighbouring tiles are there already"
+        assert (example.image[example.mask] == 255).all()
+        assert np.array_equal(example.target[~example.mask], example.image[~example.mask])
