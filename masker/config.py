@@ -102,10 +102,8 @@ class ShapePriorConfig(Config):
     code_hidden: int = Field(512, ge=1, description="Width of the networks that read and draw codes.")
     code_layers: int = Field(4, ge=1, description="Residual blocks of the network that draws codes.")
     code_steps: int = Field(8, ge=1, description="Steps of the solver that draws codes.")
-    code_weight: float = Field(1e-3, ge=0, description="Weight of a code's divergence from the normal, per nat.")
-    guide_cells: int = Field(
-        24, ge=2, description="Codes see the guide in its own frame, so many cells a side."
-    )
+    code_masks: int = Field(4000, ge=2, description="Principal components are those of so many training masks.")
+    guide_cells: int = Field(24, ge=2, description="Codes see the guide in its own frame, so many cells a side.")
 
 
 class RefinerConfig(Config):

@@ -14,7 +14,6 @@ from masker.config import DenoiserConfig, LayoutEncoderConfig, RefinerConfig, Sh
 from masker.denoiser import build_denoiser
 from masker.layout_encoder import GuideFrame, LayoutEncoder
 from masker.refiner import Refiner, refine_tiles, stack_hints
-from masker.shape_code import divergence
 from masker.shape_prior import ShapePrior
 
 GEOMETRY_CHANNELS = 4  # masker.windows.geometry_channels
@@ -291,13 +290,12 @@ class DrawnShapes:
 
     Attributes:
         silhouette: (B, 1, R, R), logits. guided: bool (B,), there is a guide, so they count.
-        code_loss: (B,), squared error of the model that draws codes. divergence: (B,), nats that a code tells.
+        code_loss: (B,), error of the model that draws codes.
     """
 
     silhouette: Tensor
     guided: Tensor
     code_loss: Tensor
-    divergence: Tensor
 
 
 class SilhouetteModel(nn.Module):
@@ -319,36 +317,37 @@ class SilhouetteModel(nn.Module):
         return silhouette, frame.present & kept.layout
 
     def rebuild(
-        self, conditions: Conditions, kept: Kept, masks: Tensor, noise: tuple[Tensor, Tensor], timesteps: Tensor
+        self, conditions: Conditions, kept: Kept, masks: Tensor, noise: Tensor, timesteps: Tensor
     ) -> DrawnShapes:
         """Silhouettes from codes read off the true masks (B, 1, R, R), and how well codes are foreseen.
 
         Args:
             conditions, kept: As in `forward`; `conditions.code` is not read.
             masks: The truth.
-            noise: Standard normal, (B, C) each: of the code's posterior, and of its diffusion.
-            timesteps: int64 (B,).
+            noise: Standard normal, (B, C), of the codes' diffusion. timesteps: int64 (B,).
         """
         prior = self.whole.shape_prior
         assert prior is not None and prior.code is not None
         facts, guide, frame = self.whole.known(conditions, kept)
-        seen = prior.seen_in_frame(masks, frame, prior.config.side)
-        mean, log_variance = prior.code.read(facts, seen)
-        code = mean + (log_variance / 2).exp() * noise[0]
+        code = prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))
         hint = prior.seen_in_frame(guide, frame, prior.config.guide_cells)
         return DrawnShapes(
             prior(facts, code, frame, guide.shape[-1]),
             frame.present & kept.layout,
-            prior.code.loss(code, noise[1], timesteps, facts.detach(), hint),
-            divergence(mean, log_variance),
+            prior.code.loss(code, noise, timesteps, facts, hint),
         )
 
+    def learn_components(self, guides: Tensor, masks: Tensor) -> None:
+        """Gives codes their meaning, from guides (N, 1, F, F) and true masks (N, 1, R, R)."""
+        prior = self.whole.shape_prior
+        assert prior is not None and prior.code is not None
+        frame = GuideFrame.of(pooled(guides, masks.shape[-1]))
+        prior.code.learn_components(prior.seen_in_frame(masks, frame, prior.config.side)[frame.present])
 
-def read_codes(whole: MaskModel, conditions: Conditions, kept: Kept, masks: Tensor, noise: Tensor) -> Tensor:
-    """Codes (B, C) read off true masks (B, 1, R, R), with their posterior's noise (B, C); without gradient."""
+
+def read_codes(whole: MaskModel, conditions: Conditions, masks: Tensor) -> Tensor:
+    """Codes (B, C) read off true masks (B, 1, R, R)."""
     prior = whole.shape_prior
     assert prior is not None and prior.code is not None
-    with torch.no_grad():
-        facts, _, frame = whole.known(conditions, kept)
-        mean, log_variance = prior.code.read(facts, prior.seen_in_frame(masks, frame, prior.config.side))
-    return mean + (log_variance / 2).exp() * noise
+    frame = GuideFrame.of(pooled(conditions.guide, masks.shape[-1]))
+    return prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))

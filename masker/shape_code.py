@@ -1,12 +1,15 @@
 """Which of its shapes an object shows: a short code, and a diffusion model over codes.
 
-A text and a box leave open from which side a laptop is seen, and the mean over all sides is a blob. As in a conditional
-VAE, an encoder reads off the true mask a code of a few numbers that, with everything else that is known, tells the
-shape prior which silhouette to draw; at run time the code comes from a small latent diffusion model, given the same
-facts and the guide as it lies in the object's frame. A code costs thousands of times less than a view of latent cells,
-so this model sees hundreds of thousands of samples where the denoiser of views sees tens of thousands.
+A text and a box leave open from which side a laptop is seen, and the mean over all sides is a blob. What tells one
+silhouette from another fits into a few numbers: coordinates along the principal components of training masks, seen in
+the frames of their guides. With them the shape prior draws one of the shapes instead of their mean; at run time they
+come from a small latent diffusion model, given everything known and the guide as it lies in its frame. A code costs
+thousands of times less than a view of latent cells, so this model sees hundreds of thousands of samples where the
+denoiser of views sees tens of thousands.
 
-Source: ours, after conditional VAEs (Sohn et al., NeurIPS 2015) and latent diffusion (Rombach et al., 2112.10752).
+Source: ours, after eigenfaces (Turk and Pentland 1991) and latent diffusion (Rombach et al., arXiv 2112.10752). A
+learned encoder (a conditional VAE) in the components' place was far behind them after 50 k samples; see
+docs/experiments/masker.md.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from masker.diffusion import NoiseProcess, make_solver
 
 NOISE = DiffusionConfig(beta_schedule="squaredcos_cap_v2", prediction="v_prediction")
 TIME_WAVES = 16
-SMALLEST_LOG_VARIANCE = -8.0
+SKETCH_GAIN = 12.0  # logits per unit of coverage
 
 
 class ShapeCode(nn.Module):
     """Codes of shapes: read off a mask, or drawn.
+
+    The components are a part of the weights; until `learn_components` they are 0, and all masks alike.
 
     Args:
         config: Sizes.
@@ -34,14 +39,13 @@ class ShapeCode(nn.Module):
     def __init__(self, config: ShapePriorConfig, facts: int) -> None:
         super().__init__()
         self.config, self.process = config, NoiseProcess(NOISE)
+        self.mean: Tensor
+        self.basis: Tensor
+        self.spread: Tensor
         width = config.code_hidden
-        self.posterior = nn.Sequential(
-            nn.Linear(config.side**2 + facts, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 2 * config.code),
-        )
+        self.register_buffer("mean", torch.full((config.side**2,), 0.5))
+        self.register_buffer("basis", torch.zeros(config.code, config.side**2))
+        self.register_buffer("spread", torch.ones(config.code))
         self.enter = nn.Linear(config.code + 2 * TIME_WAVES + facts + config.guide_cells**2, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -52,11 +56,28 @@ class ShapeCode(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def read(self, facts: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance, (B, C) each, of the codes of masks seen in their frames, (B, 1, side, side)."""
-        seen = torch.cat([2 * mask.flatten(1) - 1, facts], dim=1)
-        mean, log_variance = self.posterior(seen).chunk(2, dim=1)
-        return mean, log_variance.clamp(SMALLEST_LOG_VARIANCE, 2)
+    def learn_components(self, masks: Tensor) -> None:
+        """Takes the principal components of masks seen in their frames, (N, 1, side, side), N > code.
+
+        Raises:
+            ValueError: too few masks.
+        """
+        seen = masks.flatten(1)
+        if len(seen) <= self.config.code:
+            raise ValueError(f"{len(seen)} masks have no {self.config.code} components")
+        self.mean.copy_(seen.mean(0))
+        _, scales, components = torch.linalg.svd(seen - self.mean, full_matrices=False)
+        self.basis.copy_(components[: self.config.code])
+        self.spread.copy_((scales[: self.config.code] / len(seen) ** 0.5).clamp_min(1e-3))
+
+    def read(self, masks: Tensor) -> Tensor:
+        """Codes (B, C) of masks seen in their frames, (B, 1, side, side); each number has a deviation of about 1."""
+        return (masks.flatten(1) - self.mean) @ self.basis.T / self.spread
+
+    def sketch(self, codes: Tensor) -> Tensor:
+        """Logits, (B, 1, side, side), of the masks that codes (B, C) stand for, as far as components can draw them."""
+        seen = self.mean + (codes * self.spread) @ self.basis
+        return SKETCH_GAIN * (seen - 0.5).view(-1, 1, self.config.side, self.config.side)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
         """v, (B, C), of codes noised to `timesteps`, int64 (B,); `guide`: (B, 1, guide_cells, guide_cells)."""
@@ -70,12 +91,13 @@ class ShapeCode(nn.Module):
         return output
 
     def loss(self, codes: Tensor, noise: Tensor, timesteps: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
-        """Squared error of v, (B,), for codes without gradient."""
-        codes = codes.detach()[:, :, None, None]
+        """Squared error of v, (B,), components weighted by how much of a mask they move."""
+        codes = codes[:, :, None, None]
         noise = noise[:, :, None, None]
         noisy = self.process.add_noise(codes, noise, timesteps)[..., 0, 0]
         target = self.process.target(codes, noise, timesteps)[..., 0, 0]
-        return (self.predict(noisy, timesteps, facts, guide) - target).square().mean(1)
+        error = (self.predict(noisy, timesteps, facts, guide) - target).square()
+        return (error * self.spread / self.spread.mean()).mean(1)
 
     @torch.no_grad()
     def draw(self, noise: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
@@ -86,11 +108,6 @@ class ShapeCode(nn.Module):
             timesteps = torch.full((len(codes),), int(step), dtype=torch.long)
             codes = solver.step(self.predict(codes, timesteps, facts, guide), step, codes, return_dict=False)[0]
         return codes
-
-
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of N(mean, variance) from N(0, 1), nats, (B,)."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
 def in_frame(values: Tensor, center: Tensor, half: Tensor, side: int) -> Tensor:

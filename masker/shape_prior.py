@@ -43,6 +43,11 @@ class ShapePrior(nn.Module):
             layers += [nn.Linear(config.hidden if number else facts + config.code, config.hidden), nn.SiLU()]
         self.draw = nn.Sequential(*layers, nn.Linear(config.hidden, config.side**2))
         self.code = ShapeCode(config, facts) if config.code else None
+        if self.code is not None:  # at first a code's own sketch stands as it is
+            last = self.draw[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, facts: Tensor, code: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
         """Logits of the silhouette in a view, (B, 1, resolution, resolution).
@@ -63,7 +68,7 @@ class ShapePrior(nn.Module):
     def maps(self, facts: Tensor, code: Tensor) -> Tensor:
         """Logits in the object's frame, (B, 1, side, side)."""
         maps: Tensor = self.draw(torch.cat([facts, code], dim=1)).view(-1, 1, self.config.side, self.config.side)
-        return maps
+        return maps if self.code is None else maps + self.code.sketch(code)
 
     def seen_in_frame(self, values: Tensor, frame: GuideFrame, side: int) -> Tensor:
         """What lies where the map lies, of (B, 1, R, R) in a view: (B, 1, side, side)."""

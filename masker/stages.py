@@ -15,7 +15,7 @@ from masker.config import MaskerConfig
 from masker.examples import MaskExample
 from masker.model import Conditions, MaskModel, Prepared, SilhouetteModel, pooled
 from masker.sheet import silhouette_sheet
-from masker.tasks import DenoiserBatch, DenoiserTask, silhouette_loss
+from masker.tasks import DenoiserBatch, DenoiserTask, silhouette_loss, stack
 from masker.texts import TextBook
 from scene.corpus.store import Corpus
 from scene.errors import UserError
@@ -50,7 +50,13 @@ class SilhouetteTask(DenoiserTask):
         texts: TextBook | None = None,
     ) -> None:
         super().__init__(config, corpora, codec, texts)
-        self.model = SilhouetteModel(self.whole)
+        self.model = silhouettes = SilhouetteModel(self.whole)
+        if self.whole.code_width:
+            assert config.shape_prior is not None
+            examples = [self.source.example(sample) for sample in range(config.shape_prior.code_masks)]
+            guides = stack([example.guide for example in examples])[:, None]
+            masks = pooled(stack([example.target for example in examples])[:, None], self.codec.resolution)
+            silhouettes.learn_components(guides, masks)
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
         """As in `DenoiserTask`, without the scene texts, which the shape prior does not see."""
@@ -62,15 +68,12 @@ class SilhouetteTask(DenoiserTask):
         if not self.whole.code_width:
             silhouette, guided = model(batch.conditions, batch.kept)
             return silhouette_loss(silhouette, guided, masks), {}
-        noise, prior = batch.code_noise, self.config.shape_prior
-        assert prior is not None
         shapes = cast(SilhouetteModel, model).rebuild(
-            batch.conditions, batch.kept, masks, (noise[:, 0], noise[:, 1]), batch.timesteps
+            batch.conditions, batch.kept, masks, batch.code_noise, batch.timesteps
         )
         drawn = silhouette_loss(shapes.silhouette, shapes.guided, masks)
-        code_loss, nats = ((values * shapes.guided).mean() for values in (shapes.code_loss, shapes.divergence))
-        facts = {"silhouette_loss": drawn.item(), "code_loss": code_loss.item(), "code_nats": nats.item()}
-        return drawn + code_loss + prior.code_weight * nats, facts
+        code_loss = (shapes.code_loss * shapes.guided).mean()
+        return drawn + code_loss, {"silhouette_loss": drawn.item(), "code_loss": code_loss.item()}
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
@@ -120,7 +123,7 @@ class RefinerTask(DenoiserTask):
     @torch.no_grad()
     def _coarse(self, batch: DenoiserBatch) -> tuple[Tensor, Prepared]:
         """Estimated latents (B, C, h, w) and the prepared conditions."""
-        conditions = self.whole.draw_codes(batch.conditions, batch.code_noise[:, :1])
+        conditions = self.whole.draw_codes(batch.conditions, batch.code_noise[:, None])
         if self.config.refiner is not None and self.config.refiner.learns_on == "silhouette":
             prepared = self.whole.prepare(conditions, batch.kept)
             return prepared.shape, prepared

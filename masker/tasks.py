@@ -29,7 +29,8 @@ TILE_PARTS = 16  # tiles of the refiner's second level start at sixteenths of a 
 STANDARDISE_SAMPLES = 1024  # masks over which the codec's latent mean and deviation are measured
 
 
-def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
+def stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Arrays of one shape as a batch."""
     return torch.from_numpy(np.stack(arrays))
 
 
@@ -55,7 +56,7 @@ class CodecTask:
         codec = self.config.codec
         shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
         masks = [self.source.mask_only(sample) for sample in samples]
-        return CodecBatch(_stack(masks)[:, None], sample_noise(self.config.fit.seed, "codec", samples, shape))
+        return CodecBatch(stack(masks)[:, None], sample_noise(self.config.fit.seed, "codec", samples, shape))
 
     def loss(self, model: nn.Module, batch: CodecBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
@@ -67,7 +68,7 @@ class CodecTask:
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Measures the latents' scale over training masks, then writes the codec folder."""
-        masks = _stack([self.source.mask_only(sample) for sample in range(STANDARDISE_SAMPLES)])[:, None]
+        masks = stack([self.source.mask_only(sample) for sample in range(STANDARDISE_SAMPLES)])[:, None]
         codec = cast(MaskVAE, model)
         codec.standardise(masks)
         export_codec(codec, self.config, out)
@@ -77,7 +78,7 @@ class CodecTask:
 class DenoiserBatch:
     """Everything one step needs; B samples.
 
-    `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`. `code_noise`: (B, 2, C), what shapes' codes
+    `tiles`: x, y of the tile that the refiner learns on, 0 to `TILE_PARTS`. `code_noise`: (B, C), what codes of shapes
     are drawn from.
     """
 
@@ -128,23 +129,23 @@ class DenoiserTask:
         examples = [self.source.example(sample) for sample in samples]
         shape = (self.codec.latent_channels, self.codec.latent_size, self.codec.latent_size)
         return DenoiserBatch(
-            _stack([example.target for example in examples])[:, None],
+            stack([example.target for example in examples])[:, None],
             self.conditions(examples),
             self._kept(samples),
             sample_noise(seed, "denoiser", samples, shape),
             self._timesteps(samples),
             self._tile(samples[0]),
-            sample_noise(seed, "code", samples, (2, self.whole.code_width)),
+            sample_noise(seed, "code", samples, (self.whole.code_width,)),
         )
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
         """The network's view of some examples."""
         return Conditions(
-            index=_stack([example.index for example in examples]).long(),
+            index=stack([example.index for example in examples]).long(),
             labels=self.labels,
-            guide=_stack([example.guide for example in examples])[:, None],
-            distance=_stack([example.distance for example in examples])[:, None],
-            geometry=_stack([example.geometry for example in examples]),
+            guide=stack([example.guide for example in examples])[:, None],
+            distance=stack([example.distance for example in examples])[:, None],
+            geometry=stack([example.geometry for example in examples]),
             code=torch.zeros(len(examples), self.whole.code_width),
             **self.texts.batch([example.object for example in examples], [example.context for example in examples]),
         )
@@ -194,8 +195,8 @@ class DenoiserTask:
         """
         if not self.whole.code_width:
             return batch.conditions
-        drawn = self.whole.draw_codes(batch.conditions, batch.code_noise[:, :1]).code
-        read = read_codes(self.whole, batch.conditions, batch.kept, masks, batch.code_noise[:, 1])
+        drawn = self.whole.draw_codes(batch.conditions, batch.code_noise[:, None]).code
+        read = read_codes(self.whole, batch.conditions, masks)
         scribbled = (batch.conditions.distance != 0).flatten(1).any(1, keepdim=True)
         return replace(batch.conditions, code=torch.where(scribbled, drawn, read))
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from masker.codec import MaskVAE
 from masker.config import ShapePriorConfig
 from masker.layout_encoder import GuideFrame
-from masker.model import Kept, read_codes
-from masker.shape_code import divergence, in_frame
+from masker.model import read_codes
+from masker.shape_code import ShapeCode, in_frame
 from masker.shape_prior import ShapePrior
 from masker.smartmask import SmartMask
 from masker.stages import RefinerTask, SilhouetteTask
@@ -29,7 +29,7 @@ from scene.seeds import StepSeed
 from .conftest import SIZE, masker_config
 
 SIDE = 16
-CODED = {"side": 12, "hidden": 32, "code": 4, "code_hidden": 32, "code_layers": 1, "guide_cells": 8}
+CODED = {"side": 12, "hidden": 32, "code": 4, "code_hidden": 32, "code_layers": 1, "guide_cells": 8, "code_masks": 40}
 
 
 def halves() -> Tensor:
@@ -44,8 +44,10 @@ def halves() -> Tensor:
 def trained() -> tuple[ShapePrior, GuideFrame]:
     """A prior that saw both halves under the same facts, half of the time with a guide that shows which."""
     torch.manual_seed(0)
-    prior = ShapePrior(ShapePriorConfig(**CODED, code_weight=1e-3), text_width=3, painted_channels=2)
+    prior = ShapePrior(ShapePriorConfig(**CODED), text_width=3, painted_channels=2)
     assert prior.code is not None
+    some = torch.rand(32, 1, SIDE, SIDE, generator=torch_generator(2)) * 0.2 + halves().repeat(16, 1, 1, 1) * 0.8
+    prior.code.learn_components(prior.seen_in_frame(some, box_frame(32), 12))
     optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
     frame = box_frame(16)
     generator = torch_generator(1)
@@ -53,8 +55,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
         masks = halves().repeat(8, 1, 1, 1)
         guides = torch.where(torch.arange(16)[:, None, None, None] % 4 < 2, box_guide(16), masks)
         facts = prior.facts(torch.ones(16, 3), frame, torch.zeros(16, 4, SIDE, SIDE), torch.zeros(16, 2, SIDE, SIDE))
-        mean, log_variance = prior.code.read(facts, prior.seen_in_frame(masks, frame, 12))
-        code = mean + (log_variance / 2).exp() * torch.randn(16, 4, generator=generator)
+        code = prior.code.read(prior.seen_in_frame(masks, frame, 12))
         drawn = torch.nn.functional.binary_cross_entropy_with_logits(prior(facts, code, frame, SIDE), masks)
         timesteps = (torch.arange(16) * 61 + step * 7) % 1000
         foreseen = prior.code.loss(
@@ -64,7 +65,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
             facts,
             prior.seen_in_frame(guides, frame, 8),
         )
-        loss = drawn + foreseen.mean() + 1e-3 * divergence(mean, log_variance).mean()
+        loss = drawn + foreseen.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -144,7 +145,7 @@ def test_the_silhouette_stage_teaches_codes(codec_folder: Path, corpus: Corpus, 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert facts["silhouette_loss"] < 0.6 * first["silhouette_loss"]
+    assert facts["silhouette_loss"] < 0.9 * first["silhouette_loss"]
     assert facts["code_loss"] < first["code_loss"]
 
 
@@ -178,14 +179,26 @@ def test_the_refiner_learns_on_drawn_silhouettes(codec_folder: Path, corpus: Cor
     assert all(p.grad is None for p in task.whole.denoiser.parameters())
 
 
-def test_codes_are_read_without_noise_to_spare(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
-    task = DenoiserTask(masker_config(codec_folder, **coded(codec_folder)), [corpus], texts=texts)
-    batch = task.batch(range(4))
-    kept = Kept(*[torch.ones(4, dtype=torch.bool)] * 3)
-    still = read_codes(task.whole, batch.conditions, kept, batch.masks, torch.zeros(4, 4))
-    assert torch.equal(still, read_codes(task.whole, batch.conditions, kept, batch.masks, torch.zeros(4, 4)))
-    assert not torch.equal(still, read_codes(task.whole, batch.conditions, kept, batch.masks, torch.ones(4, 4)))
-    assert not torch.equal(still[0], still[1])
+def test_codes_keep_what_tells_masks_apart(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
+    config = masker_config(codec_folder, stage="silhouette", **coded(codec_folder, code=8, code_masks=64))
+    task = SilhouetteTask(config, [corpus], texts=texts)
+    batch = task.batch(range(100, 132))
+    prior = task.whole.shape_prior
+    assert prior is not None and prior.code is not None
+    codes = read_codes(task.whole, batch.conditions, batch.masks)
+    assert 0.5 < float(codes[:, :4].std()) < 2
+    _, _, frame = task.whole.known(batch.conditions, batch.kept)
+    seen = prior.seen_in_frame(batch.masks, frame, 12)[frame.present]
+    sketched = prior.code.sketch(codes)[frame.present] > 0
+    overlap = ((seen > 0.5) & sketched).sum() / ((seen > 0.5) | sketched).sum()
+    blank = prior.code.sketch(torch.zeros_like(codes))[frame.present] > 0
+    assert overlap > 0.9 > ((seen > 0.5) & blank).sum() / ((seen > 0.5) | blank).sum()
+
+
+def test_too_few_masks_have_no_components() -> None:
+    code = ShapeCode(ShapePriorConfig(**CODED), facts=3)
+    with pytest.raises(ValueError, match="no 4 components"):
+        code.learn_components(torch.rand(4, 1, 12, 12))
 
 
 @pytest.mark.parametrize("draws", [1, 3])
