@@ -330,7 +330,7 @@ class SilhouetteModel(nn.Module):
         assert prior is not None and prior.code is not None
         facts, guide, frame = self.whole.known(conditions, kept)
         code = prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))
-        hint = prior.seen_in_frame(guide, frame, prior.config.guide_cells)
+        hint = prior.code.look(prior.seen_in_frame(guide, frame, prior.config.side))
         return DrawnShapes(
             prior(facts, code, frame, guide.shape[-1]),
             frame.present & kept.layout,

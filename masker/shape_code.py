@@ -24,6 +24,7 @@ from masker.diffusion import NoiseProcess, make_solver
 NOISE = DiffusionConfig(beta_schedule="squaredcos_cap_v2", prediction="v_prediction")
 TIME_WAVES = 16
 SKETCH_GAIN = 12.0  # logits per unit of coverage
+FARTHEST = 5.0  # deviations that a guide's code may lie off
 
 
 class ShapeCode(nn.Module):
@@ -46,7 +47,7 @@ class ShapeCode(nn.Module):
         self.register_buffer("mean", torch.full((config.side**2,), 0.5))
         self.register_buffer("basis", torch.zeros(config.code, config.side**2))
         self.register_buffer("spread", torch.ones(config.code))
-        self.enter = nn.Linear(config.code + 2 * TIME_WAVES + facts + config.guide_cells**2, width)
+        self.enter = nn.Linear(2 * config.code + 2 * TIME_WAVES + facts + config.guide_cells**2, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in range(config.code_layers)
@@ -79,11 +80,16 @@ class ShapeCode(nn.Module):
         seen = self.mean + (codes * self.spread) @ self.basis
         return SKETCH_GAIN * (seen - 0.5).view(-1, 1, self.config.side, self.config.side)
 
+    def look(self, guide: Tensor) -> Tensor:
+        """What is seen of guides in their frames, (B, 1, side, side): their own codes and a coarse picture, (B, G)."""
+        cells = F.adaptive_avg_pool2d(guide, self.config.guide_cells)
+        return torch.cat([self.read(guide).clamp(-FARTHEST, FARTHEST), 2 * cells.flatten(1) - 1], dim=1)
+
     def predict(self, noisy: Tensor, timesteps: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
-        """v, (B, C), of codes noised to `timesteps`, int64 (B,); `guide`: (B, 1, guide_cells, guide_cells)."""
+        """v, (B, C), of codes noised to `timesteps`, int64 (B,); `guide`: what `look` gave."""
         share = timesteps.float()[:, None] / NOISE.train_timesteps
         waves = share * torch.pi * torch.arange(1, TIME_WAVES + 1, device=share.device)
-        x = torch.cat([noisy, waves.sin(), waves.cos(), facts, 2 * guide.flatten(1) - 1], dim=1)
+        x = torch.cat([noisy, waves.sin(), waves.cos(), facts, guide], dim=1)
         x = self.enter(x)
         for block in self.blocks:
             x = x + block(x)

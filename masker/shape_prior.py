@@ -86,7 +86,7 @@ class ShapePrior(nn.Module):
         if self.code is None:
             return noise[:, 0]
         batch, draws, width = noise.shape
-        seen = self.seen_in_frame(guide, frame, self.config.guide_cells)
+        seen = self.code.look(self.seen_in_frame(guide, frame, self.config.side))
         many = [values.repeat_interleave(draws, dim=0) for values in (facts, seen)]
         codes = self.code.draw(noise.flatten(0, 1), *many)
         if draws == 1:
