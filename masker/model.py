@@ -289,11 +289,13 @@ class DrawnShapes:
     """What the shape prior makes of B masks.
 
     Attributes:
-        silhouette: (B, 1, R, R), logits. guided: bool (B,), there is a guide, so they count.
+        silhouette, average: (B, 1, R, R), logits: of each mask's own code, and of the mean.
+        guided: bool (B,), there is a guide, so they count.
         code_loss: (B,), error of the model that draws codes.
     """
 
     silhouette: Tensor
+    average: Tensor
     guided: Tensor
     code_loss: Tensor
 
@@ -330,11 +332,12 @@ class SilhouetteModel(nn.Module):
         assert prior is not None and prior.code is not None
         facts, guide, frame = self.whole.known(conditions, kept)
         code = prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))
-        hint = prior.code.look(prior.seen_in_frame(guide, frame, prior.config.side))
+        hints = prior.hints(facts, guide, frame)
         return DrawnShapes(
             prior(facts, code, frame, guide.shape[-1]),
+            prior.in_view(prior.mean_maps(facts), frame, guide.shape[-1]),
             frame.present & kept.layout,
-            prior.code.loss(code, noise, timesteps, facts, hint),
+            prior.code.loss(code, noise, timesteps, facts, hints),
         )
 
     def learn_components(self, guides: Tensor, masks: Tensor) -> None:

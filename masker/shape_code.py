@@ -47,7 +47,7 @@ class ShapeCode(nn.Module):
         self.register_buffer("mean", torch.full((config.side**2,), 0.5))
         self.register_buffer("basis", torch.zeros(config.code, config.side**2))
         self.register_buffer("spread", torch.ones(config.code))
-        self.enter = nn.Linear(2 * config.code + 2 * TIME_WAVES + facts + config.guide_cells**2, width)
+        self.enter = nn.Linear(3 * config.code + 2 * TIME_WAVES + facts + config.guide_cells**2, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in range(config.code_layers)
@@ -85,34 +85,34 @@ class ShapeCode(nn.Module):
         cells = F.adaptive_avg_pool2d(guide, self.config.guide_cells)
         return torch.cat([self.read(guide).clamp(-FARTHEST, FARTHEST), 2 * cells.flatten(1) - 1], dim=1)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
-        """v, (B, C), of codes noised to `timesteps`, int64 (B,); `guide`: what `look` gave."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, facts: Tensor, hints: Tensor) -> Tensor:
+        """v, (B, C), of codes noised to `timesteps`, int64 (B,); `hints`: see `ShapePrior.hints`."""
         share = timesteps.float()[:, None] / NOISE.train_timesteps
         waves = share * torch.pi * torch.arange(1, TIME_WAVES + 1, device=share.device)
-        x = torch.cat([noisy, waves.sin(), waves.cos(), facts, guide], dim=1)
+        x = torch.cat([noisy, waves.sin(), waves.cos(), facts, hints], dim=1)
         x = self.enter(x)
         for block in self.blocks:
             x = x + block(x)
         output: Tensor = self.leave(x)
         return output
 
-    def loss(self, codes: Tensor, noise: Tensor, timesteps: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
+    def loss(self, codes: Tensor, noise: Tensor, timesteps: Tensor, facts: Tensor, hints: Tensor) -> Tensor:
         """Squared error of v, (B,), components weighted by how much of a mask they move."""
         codes = codes[:, :, None, None]
         noise = noise[:, :, None, None]
         noisy = self.process.add_noise(codes, noise, timesteps)[..., 0, 0]
         target = self.process.target(codes, noise, timesteps)[..., 0, 0]
-        error = (self.predict(noisy, timesteps, facts, guide) - target).square()
+        error = (self.predict(noisy, timesteps, facts, hints) - target).square()
         return (error * self.spread / self.spread.mean()).mean(1)
 
     @torch.no_grad()
-    def draw(self, noise: Tensor, facts: Tensor, guide: Tensor) -> Tensor:
+    def draw(self, noise: Tensor, facts: Tensor, hints: Tensor) -> Tensor:
         """Codes (B, C) from noise (B, C), in `config.code_steps` steps of DPM-Solver++."""
         solver = make_solver(NOISE, SamplingConfig(solver_steps=self.config.code_steps))
         codes = noise * solver.init_noise_sigma
         for step in solver.timesteps:
             timesteps = torch.full((len(codes),), int(step), dtype=torch.long)
-            codes = solver.step(self.predict(codes, timesteps, facts, guide), step, codes, return_dict=False)[0]
+            codes = solver.step(self.predict(codes, timesteps, facts, hints), step, codes, return_dict=False)[0]
         return codes
 
 

@@ -38,16 +38,20 @@ class ShapePrior(nn.Module):
         # the canvas it is, which tells how far and from how high it is seen; how full the guide is, which tells a box,
         # whose edges can be trusted, from a blob; what lies around it.
         facts = text_width + 2 + 4 * config.place + painted_channels * config.layout_cells**2
-        layers: list[nn.Module] = []
-        for number in range(config.layers):
-            layers += [nn.Linear(config.hidden if number else facts + config.code, config.hidden), nn.SiLU()]
-        self.draw = nn.Sequential(*layers, nn.Linear(config.hidden, config.side**2))
-        self.code = ShapeCode(config, facts) if config.code else None
-        if self.code is not None:  # at first a code's own sketch stands as it is
-            last = self.draw[-1]
+        self.draw = self._network(facts + config.code)
+        self.average, self.code = None, None
+        if config.code:
+            self.average, self.code = self._network(facts), ShapeCode(config, facts)
+            last = self.draw[-1]  # at first a code's own sketch stands as it is
             assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+    def _network(self, facts: int) -> nn.Sequential:
+        config, layers = self.config, []
+        for number in range(config.layers):
+            layers += [nn.Linear(config.hidden if number else facts, config.hidden), nn.SiLU()]
+        return nn.Sequential(*layers, nn.Linear(config.hidden, config.side**2))
 
     def forward(self, facts: Tensor, code: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
         """Logits of the silhouette in a view, (B, 1, resolution, resolution).
@@ -58,9 +62,12 @@ class ShapePrior(nn.Module):
             frame: Where the object will lie; where there is none, the result means nothing.
             resolution: Cells along one side of the view that is asked for.
         """
-        maps = self.maps(facts, code)
+        return self.in_view(self.maps(facts, code), frame, resolution)
+
+    def in_view(self, maps: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
+        """Maps of logits (B, 1, side, side) in a frame as a view shows them, (B, 1, resolution, resolution)."""
         u, v = frame.cells(resolution)
-        shape = (len(facts), resolution, resolution)
+        shape = (len(maps), resolution, resolution)
         grid = torch.stack([u[:, None, :].expand(shape), v[:, :, None].expand(shape)], dim=-1) / self.config.reach
         seen = F.grid_sample(maps - OUTSIDE_LOGIT, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return seen + OUTSIDE_LOGIT
@@ -69,6 +76,18 @@ class ShapePrior(nn.Module):
         """Logits in the object's frame, (B, 1, side, side)."""
         maps: Tensor = self.draw(torch.cat([facts, code], dim=1)).view(-1, 1, self.config.side, self.config.side)
         return maps if self.code is None else maps + self.code.sketch(code)
+
+    def mean_maps(self, facts: Tensor) -> Tensor:
+        """Logits in the object's frame of the mean over all shapes, (B, 1, side, side)."""
+        assert self.average is not None
+        maps: Tensor = self.average(facts).view(-1, 1, self.config.side, self.config.side)
+        return maps
+
+    def hints(self, facts: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
+        """What codes are drawn from besides facts: what is seen of guides (B, 1, R, R), and the mean shape; (B, G)."""
+        assert self.code is not None
+        seen = self.code.look(self.seen_in_frame(guide, frame, self.config.side))
+        return torch.cat([seen, self.code.read(self.mean_maps(facts).detach().sigmoid())], dim=1)
 
     def seen_in_frame(self, values: Tensor, frame: GuideFrame, side: int) -> Tensor:
         """What lies where the map lies, of (B, 1, R, R) in a view: (B, 1, side, side)."""
@@ -86,8 +105,8 @@ class ShapePrior(nn.Module):
         if self.code is None:
             return noise[:, 0]
         batch, draws, width = noise.shape
-        seen = self.code.look(self.seen_in_frame(guide, frame, self.config.side))
-        many = [values.repeat_interleave(draws, dim=0) for values in (facts, seen)]
+        hints = self.hints(facts, guide, frame)
+        many = [values.repeat_interleave(draws, dim=0) for values in (facts, hints)]
         codes = self.code.draw(noise.flatten(0, 1), *many)
         if draws == 1:
             return codes

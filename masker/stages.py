@@ -72,8 +72,10 @@ class SilhouetteTask(DenoiserTask):
             batch.conditions, batch.kept, masks, batch.code_noise, batch.timesteps
         )
         drawn = silhouette_loss(shapes.silhouette, shapes.guided, masks)
+        average = silhouette_loss(shapes.average, shapes.guided, masks)
         code_loss = (shapes.code_loss * shapes.guided).mean()
-        return drawn + code_loss, {"silhouette_loss": drawn.item(), "code_loss": code_loss.item()}
+        facts = {"silhouette_loss": drawn.item(), "mean_loss": average.item(), "code_loss": code_loss.item()}
+        return drawn + average + code_loss, facts
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""

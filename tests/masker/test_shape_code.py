@@ -51,7 +51,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
     optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
     frame = box_frame(16)
     generator = torch_generator(1)
-    for step in range(500):
+    for step in range(800):
         masks = halves().repeat(8, 1, 1, 1)
         guides = torch.where(torch.arange(16)[:, None, None, None] % 4 < 2, box_guide(16), masks)
         facts = prior.facts(torch.ones(16, 3), frame, torch.zeros(16, 4, SIDE, SIDE), torch.zeros(16, 2, SIDE, SIDE))
@@ -63,9 +63,11 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
             torch.randn(16, 4, generator=generator),
             timesteps,
             facts,
-            prior.code.look(prior.seen_in_frame(guides, frame, 12)),
+            prior.hints(facts, guides, frame),
         )
-        loss = drawn + foreseen.mean()
+        average = prior.in_view(prior.mean_maps(facts), frame, SIDE)
+        mean_loss = torch.nn.functional.binary_cross_entropy_with_logits(average, masks)
+        loss = drawn + mean_loss + foreseen.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
