@@ -131,6 +131,15 @@ class ControlNetInpainter:
             box, Size(mask.shape[1], mask.shape[0]), context=config.context, min_side_px=config.min_side_px
         )
 
+    def sees(self, mask: np.ndarray) -> Box:
+        """The part of the canvas that a drawing with this mask depends on; tiles may reach over the whole canvas."""
+        size = Size(mask.shape[1], mask.shape[0])
+        window = self.window(mask)
+        return Box(0, 0, *size) if self._is_tiled(window) else window.box.clip(size)
+
+    def _is_tiled(self, window: Window) -> bool:
+        return self.window_config.tile_px is not None and window.side >= self.window_config.tile_above_px
+
     def draw(self, drawings: Sequence[Drawing]) -> list[np.ndarray]:
         """Draws objects as whole layers; none sees another, and none depends on what is drawn beside it.
 
@@ -147,9 +156,8 @@ class ControlNetInpainter:
         coarse = self._windows(drawings, windows, "inpaint", self.sampler.batch)
         layers = []
         for drawing, window, picture in zip(drawings, windows, coarse, strict=True):
-            tile_px = self.window_config.tile_px
-            if tile_px is not None and window.side >= self.window_config.tile_above_px:
-                picture = self._tiled(drawing, picture, tile_px)
+            if self._is_tiled(window):
+                picture = self._tiled(drawing, picture)
             layers.append(cut_out(picture, drawing.mask, self.window_config.feather_px))
         return layers
 
@@ -160,6 +168,7 @@ class ControlNetInpainter:
         purpose: str,
         batch: int,
         start: np.ndarray | None = None,
+        last_steps: int | None = None,
     ) -> list[np.ndarray]:
         """One canvas-sized picture (H, W, 3) per drawing, filled in its window; `start` (H, W, 3) is refined."""
         from inpainter.pipeline import draw_windows
@@ -179,21 +188,36 @@ class ControlNetInpainter:
             dilate_px=self.window_config.dilate_px,
             batch=batch,
             starts=None if start is None else [resize_image(crop(start, w), side) for w in windows],
-            last_steps=None if start is None else self.sampler.tile_steps,
+            last_steps=last_steps,
         )
         return [place(p, w, Size(*d.image.shape[1::-1])) for p, w, d in zip(drawn, windows, drawings, strict=True)]
 
-    def _tiled(self, drawing: Drawing, coarse: np.ndarray, side_px: int) -> np.ndarray:
+    def refine(self, drawing: Drawing) -> np.ndarray:
+        """Repaints a mask with the sampler's last step, starting from what the picture shows there.
+
+        Returns:
+            uint8 (H, W, 4): zero outside the mask.
+
+        Raises:
+            ModelError: the mask is empty.
+            ValueError: shapes or types do not fit.
+        """
+        drawing.check()
+        window = self.window(drawing.mask)
+        picture = self._windows([drawing], [window], "refine", 1, start=drawing.image, last_steps=1)[0]
+        return cut_out(picture, drawing.mask)
+
+    def _tiled(self, drawing: Drawing, coarse: np.ndarray) -> np.ndarray:
         """Refines a large drawing in overlapping tiles; each starts from the coarse drawing, so they agree.
 
         Returns:
             uint8 (H, W, 3).
         """
-        box = Box.from_mask(drawing.mask)
-        assert box is not None
+        box, side_px = Box.from_mask(drawing.mask), self.window_config.tile_px
+        assert box is not None and side_px is not None
         windows = [w for w in tiles(box, Size(*coarse.shape[1::-1]), side_px) if crop_mask(drawing.mask, w).any()]
         start = np.where(drawing.mask[..., None], coarse, drawing.image)
-        pictures = self._windows([drawing] * len(windows), windows, "tile", TILE_BATCH, start)
+        pictures = self._windows([drawing] * len(windows), windows, "tile", TILE_BATCH, start, self.sampler.tile_steps)
         return blend(pictures, windows)
 
     def _tokens(self, words: str) -> Tensor:

@@ -9,28 +9,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionControlNetInpaintPipeline
 
-from inpainter.config import SamplerConfig
 from inpainter.controlnet_inpaint import ControlNetInpainter, Drawing
 from inpainter.denoiser_task import DenoiserTask
 from inpainter.models import build_scheduler, control_image, load_folder
 from inpainter.pipeline import cell_mask, draw_windows
 from runtime.seeding import torch_generator
-from scene.corpus.store import Corpus
 from scene.errors import ModelError, UserError
 from scene.seeds import StepSeed
-from tests.inpainter.conftest import embed, tiny_config
-
-SAMPLER = SamplerConfig(steps=2, guidance_scale=2.0, max_tokens=4)
-
-
-@pytest.fixture(scope="module")
-def task(toy_corpus: Corpus, tiny_vae: Path) -> DenoiserTask:
-    return DenoiserTask(tiny_config("denoiser", tiny_vae), toy_corpus, embed)
-
-
-@pytest.fixture(scope="module")
-def inpainter(task: DenoiserTask) -> ControlNetInpainter:
-    return ControlNetInpainter(task.pipeline(task.model), embed, task.config.window, SAMPLER)
+from tests.inpainter.conftest import SAMPLER, embed
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
