@@ -64,7 +64,9 @@ class WindowConfig(Config):
     tile_px: int | None = Field(None, ge=32)
     """Side in canvas pixels of the tiles that a large surface is drawn in; None draws it in one window."""
     tile_above_px: int = Field(512, ge=64)
-    """A mask whose window is at least so large is drawn in tiles."""
+    """A mask whose window is at least so large is drawn in tiles: 512 is four times the model's resolution."""
+    feather_px: float = Field(0.0, ge=0)
+    """The object's edge fades inwards over so many canvas pixels; 0 cuts it hard."""
 
 
 class SamplerConfig(Config):
@@ -73,6 +75,10 @@ class SamplerConfig(Config):
     steps: int = Field(8, ge=1)
     guidance_scale: float = Field(2.0, ge=1)
     """Classifier-free guidance; 1 switches it off and halves the work."""
+    tile_steps: int = Field(2, ge=1)
+    """Of these steps, so many last ones refine a tile of a large surface; the first ones draw it in one window."""
+    batch: int = Field(1, ge=1)
+    """Windows per network call; a shorter batch is padded to it, so that no picture depends on its neighbours."""
     control_scale: float = Field(1.0, ge=0)
     max_tokens: int = Field(16, ge=2)
     """Text is cut or padded to so many tokens; padding is zero."""

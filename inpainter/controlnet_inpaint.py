@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inpainter.window import crop, crop_mask, resize_image, resize_mask, stitch, window_around
+from inpainter.tiles import blend, tiles
+from inpainter.window import Window, crop, crop_mask, cut_out, place, resize_image, resize_mask, window_around
 from scene.errors import ModelError
 from scene.geometry import Box, Size
+from scene.layers import composite
 from scene.seeds import StepSeed
 
 if TYPE_CHECKING:
@@ -19,6 +22,41 @@ if TYPE_CHECKING:
     from inpainter.config import SamplerConfig, WindowConfig
 
 EmbedText = Callable[[str], "Tensor"]
+TILE_BATCH = 4  # a large surface has at least four tiles, so hardly any row of the fixed batch is padding
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """An object to draw.
+
+    Attributes:
+        image: uint8 (H, W, 3), the picture beneath it.
+        mask: bool (H, W), its amodal mask, True = draw here.
+        label: category, drawn when there is no description.
+        description: `T_obj`.
+        seed: all noise comes from it.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    label: str
+    description: str
+    seed: StepSeed
+
+    @property
+    def words(self) -> str:
+        """What the model is told."""
+        return self.description.strip() or self.label
+
+    def check(self) -> None:
+        """Raises ModelError for an empty mask and ValueError for shapes or types that do not fit."""
+        image, mask = self.image, self.mask
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image is {image.dtype} {image.shape}; need uint8 (H, W, 3)")
+        if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+            raise ValueError(f"mask is {mask.dtype} {mask.shape}; need bool {image.shape[:2]}")
+        if not mask.any():
+            raise ModelError(f"the mask of {self.label!r} is empty; nothing can be drawn")
 
 
 class ControlNetInpainter:
@@ -38,7 +76,8 @@ class ControlNetInpainter:
         window: WindowConfig,
         sampler: SamplerConfig,
     ) -> None:
-        self.pipeline, self.embed, self.window, self.sampler = pipeline, embed, window, sampler
+        self.pipeline, self.embed, self.window_config, self.sampler = pipeline, embed, window, sampler
+        self._known: dict[str, Tensor] = {}
 
     @classmethod
     def from_pretrained(cls, path: Path, sampler: SamplerConfig | None = None) -> ControlNetInpainter:
@@ -80,30 +119,108 @@ class ControlNetInpainter:
             ModelError: the mask is empty.
             ValueError: shapes or types do not fit.
         """
-        from inpainter.pipeline import draw_windows
+        return composite(image, self.draw([Drawing(image, mask, label, description, seed)])[0])
 
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image is {image.dtype} {image.shape}; need uint8 (H, W, 3)")
-        if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
-            raise ValueError(f"mask is {mask.dtype} {mask.shape}; need bool {image.shape[:2]}")
+    def window(self, mask: np.ndarray) -> Window:
+        """The window in which an object with this mask (bool (H, W), not empty) is drawn."""
         box = Box.from_mask(mask)
         if box is None:
-            raise ModelError(f"the mask of {label!r} is empty; nothing can be drawn")
-        window = window_around(
-            box,
-            Size(image.shape[1], image.shape[0]),
-            context=self.window.context,
-            min_side_px=self.window.min_side_px,
+            raise ValueError("an empty mask has no window")
+        config = self.window_config
+        return window_around(
+            box, Size(mask.shape[1], mask.shape[0]), context=config.context, min_side_px=config.min_side_px
         )
-        side = self.window.resolution_px
+
+    def sees(self, mask: np.ndarray) -> Box:
+        """The part of the canvas that a drawing with this mask depends on; tiles may reach over the whole canvas."""
+        size = Size(mask.shape[1], mask.shape[0])
+        window = self.window(mask)
+        return Box(0, 0, *size) if self._is_tiled(window) else window.box.clip(size)
+
+    def _is_tiled(self, window: Window) -> bool:
+        return self.window_config.tile_px is not None and window.side >= self.window_config.tile_above_px
+
+    def draw(self, drawings: Sequence[Drawing]) -> list[np.ndarray]:
+        """Draws objects as whole layers; none sees another, and none depends on what is drawn beside it.
+
+        Returns:
+            uint8 (H, W, 4) each: zero outside its mask, feathered inwards, hidden parts included.
+
+        Raises:
+            ModelError: a mask is empty.
+            ValueError: shapes or types do not fit.
+        """
+        for drawing in drawings:
+            drawing.check()
+        windows = [self.window(drawing.mask) for drawing in drawings]
+        coarse = self._windows(drawings, windows, "inpaint", self.sampler.batch)
+        layers = []
+        for drawing, window, picture in zip(drawings, windows, coarse, strict=True):
+            if self._is_tiled(window):
+                picture = self._tiled(drawing, picture)
+            layers.append(cut_out(picture, drawing.mask, self.window_config.feather_px))
+        return layers
+
+    def _windows(
+        self,
+        drawings: Sequence[Drawing],
+        windows: Sequence[Window],
+        purpose: str,
+        batch: int,
+        start: np.ndarray | None = None,
+        last_steps: int | None = None,
+    ) -> list[np.ndarray]:
+        """One canvas-sized picture (H, W, 3) per drawing, filled in its window; `start` (H, W, 3) is refined."""
+        from inpainter.pipeline import draw_windows
+
+        side = self.window_config.resolution_px
         drawn = draw_windows(
             self.pipeline,
-            [resize_image(crop(image, window), side)],
-            [resize_mask(crop_mask(mask, window), side)],
-            [self.embed(description.strip() or label)],
-            self.embed(""),
-            [seed.derive("inpaint")],
+            [resize_image(crop(d.image, w), side) for d, w in zip(drawings, windows, strict=True)],
+            [resize_mask(crop_mask(d.mask, w), side) for d, w in zip(drawings, windows, strict=True)],
+            [self._tokens(drawing.words) for drawing in drawings],
+            self._tokens(""),
+            [
+                d.seed.derive(purpose) if start is None else d.seed.derive(purpose, *w)
+                for d, w in zip(drawings, windows, strict=True)
+            ],
             self.sampler,
-            dilate_px=self.window.dilate_px,
-        )[0]
-        return stitch(image, drawn, mask, window)
+            dilate_px=self.window_config.dilate_px,
+            batch=batch,
+            starts=None if start is None else [resize_image(crop(start, w), side) for w in windows],
+            last_steps=last_steps,
+        )
+        return [place(p, w, Size(*d.image.shape[1::-1])) for p, w, d in zip(drawn, windows, drawings, strict=True)]
+
+    def refine(self, drawing: Drawing) -> np.ndarray:
+        """Repaints a mask with the sampler's last step, starting from what the picture shows there.
+
+        Returns:
+            uint8 (H, W, 4): zero outside the mask.
+
+        Raises:
+            ModelError: the mask is empty.
+            ValueError: shapes or types do not fit.
+        """
+        drawing.check()
+        window = self.window(drawing.mask)
+        picture = self._windows([drawing], [window], "refine", 1, start=drawing.image, last_steps=1)[0]
+        return cut_out(picture, drawing.mask)
+
+    def _tiled(self, drawing: Drawing, coarse: np.ndarray) -> np.ndarray:
+        """Refines a large drawing in overlapping tiles; each starts from the coarse drawing, so they agree.
+
+        Returns:
+            uint8 (H, W, 3).
+        """
+        box, side_px = Box.from_mask(drawing.mask), self.window_config.tile_px
+        assert box is not None and side_px is not None
+        windows = [w for w in tiles(box, Size(*coarse.shape[1::-1]), side_px) if crop_mask(drawing.mask, w).any()]
+        start = np.where(drawing.mask[..., None], coarse, drawing.image)
+        pictures = self._windows([drawing] * len(windows), windows, "tile", TILE_BATCH, start, self.sampler.tile_steps)
+        return blend(pictures, windows)
+
+    def _tokens(self, words: str) -> Tensor:
+        if words not in self._known:
+            self._known[words] = self.embed(words)
+        return self._known[words]

@@ -79,11 +79,14 @@ def draw_windows(
     sampler: SamplerConfig,
     *,
     dilate_px: int,
+    batch: int = 1,
+    starts: Sequence[np.ndarray] | None = None,
+    last_steps: int | None = None,
 ) -> list[np.ndarray]:
-    """Draws the masked object into each window, one window per pipeline call.
+    """Draws the masked object into each window, always `batch` windows per pipeline call.
 
-    One call per window keeps every kernel's batch shape fixed: CPU kernels differ in the last bits between batch
-    sizes, and a picture must not depend on what was drawn beside it.
+    CPU kernels differ in the last bits between batch sizes, and a picture must not depend on what was drawn beside it:
+    so every call has the same number of rows, and missing ones repeat the first.
 
     Args:
         pipeline: a `StableDiffusionControlNetInpaintPipeline` with 4 or 9 U-Net input channels.
@@ -94,29 +97,38 @@ def draw_windows(
         seeds: one per window.
         sampler: steps and scales.
         dilate_px: see `cell_mask`.
+        batch: rows of every call.
+        starts: uint8 (R, R, 3) each: drawings to refine instead of starting from pure noise. Needs `last_steps`.
+        last_steps: so many of the sampler's steps run, the last ones.
 
     Returns:
         uint8 (R, R, 3) each: the model's whole window, not yet pasted.
     """
-    drawn = []
-    for image, mask, tokens, seed in zip(images, masks, text, seeds, strict=True):
-        side = image.shape[0]
-        unit = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-        exact = torch.from_numpy(mask)[None, None].float()
-        repaint = torch.from_numpy(cell_mask(mask, dilate_px, pipeline.vae_scale_factor))[None, None].float()
+    strength = 1.0 if last_steps is None else min((last_steps + 0.5) / sampler.steps, 1.0)
+    drawn: list[np.ndarray] = []
+    for first in range(0, len(images), batch):
+        rows = [first + i if first + i < len(images) else first for i in range(batch)]
+        unit = _unit(images, rows)
+        exact = torch.from_numpy(np.stack([masks[row] for row in rows]))[:, None].float()
+        cells = np.stack([cell_mask(masks[row], dilate_px, pipeline.vae_scale_factor) for row in rows])
         output = pipeline(
-            image=unit,
-            mask_image=repaint,
+            image=unit if starts is None else _unit(starts, rows),
+            mask_image=torch.from_numpy(cells)[:, None].float(),
             control_image=control_image(unit, exact),
-            height=side,
-            width=side,
-            prompt_embeds=tokens[None],
-            negative_prompt_embeds=empty_text[None],
+            height=unit.shape[2],
+            width=unit.shape[3],
+            strength=strength,
+            prompt_embeds=torch.stack([text[row] for row in rows]),
+            negative_prompt_embeds=empty_text[None].repeat(batch, 1, 1),
             num_inference_steps=sampler.steps,
             guidance_scale=sampler.guidance_scale,
             controlnet_conditioning_scale=sampler.control_scale,
-            generator=[torch_generator(seed)],
+            generator=[torch_generator(seeds[row]) for row in rows],
             output_type="np",
-        ).images[0]
-        drawn.append((output * 255 + 0.5).astype(np.uint8))
+        ).images
+        drawn += [(picture * 255 + 0.5).astype(np.uint8) for picture in output[: len(images) - first]]
     return drawn
+
+
+def _unit(images: Sequence[np.ndarray], rows: Sequence[int]) -> Tensor:
+    return torch.from_numpy(np.stack([images[row] for row in rows])).permute(0, 3, 1, 2).float() / 255

@@ -2,7 +2,8 @@
 
 Every object is rendered in its own window, so a small ball gets as many model pixels as a large tree. A window is
 square, in whole canvas pixels, and may reach off the canvas; what lies off the canvas is the nearest edge pixel.
-Pixels outside the mask never change, to the bit: the answer is pasted with the exact mask, and nothing is blended.
+Pixels outside the mask never change, to the bit: the answer is cut out with the exact mask, and its edge is feathered
+inwards only.
 """
 
 from __future__ import annotations
@@ -115,27 +116,51 @@ def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
     return ndimage.maximum_filter(mask, size=2 * radius_px + 1, mode="constant", cval=0)
 
 
-def stitch(image: np.ndarray, rendered: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
-    """Pastes a rendered window into the canvas, inside the exact mask only.
+def place(rendered: np.ndarray, window: Window, size: Size) -> np.ndarray:
+    """A rendered window on a black canvas.
 
     Args:
-        image: uint8 (H, W, 3), the canvas.
         rendered: uint8 (R, R, 3), the model's window at any resolution R.
-        mask: bool (H, W); True = take the rendered pixel.
-        window: where `rendered` lies; must cover the mask.
+        window: where it lies.
+        size: canvas.
 
     Returns:
-        A new uint8 (H, W, 3), identical to `image` wherever `mask` is False.
-
-    Raises:
-        ValueError: the mask reaches outside the window.
+        uint8 (H, W, 3).
     """
-    part = window.box.clip(Size(image.shape[1], image.shape[0]))
-    here = (slice(part.y0, part.y1), slice(part.x0, part.x1))
-    if mask[here].sum() != mask.sum():
-        raise ValueError(f"mask reaches outside its window {window}")
+    part = window.box.clip(size)
     full = resize_image(rendered, window.side)
-    patch = full[part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0]
-    result = image.copy()
-    result[here] = np.where(mask[here][..., None], patch, image[here])
-    return result
+    canvas = np.zeros((*size.shape, 3), dtype=np.uint8)
+    canvas[part.y0 : part.y1, part.x0 : part.x1] = full[
+        part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0
+    ]
+    return canvas
+
+
+def feathered(mask: np.ndarray, feather_px: float) -> np.ndarray:
+    """Alpha that rises from the mask's edge inwards and is 0 outside; the canvas edge is no edge of the mask.
+
+    Args:
+        mask: bool (H, W).
+        feather_px: pixels from the outermost masked pixel's far side to full alpha; 0 = alpha 255 on all of the mask.
+
+    Returns:
+        uint8 (H, W).
+    """
+    if feather_px <= 0 or mask.all():
+        return mask.astype(np.uint8) * 255
+    distance = ndimage.distance_transform_edt(mask)
+    return np.asarray(np.clip(distance / (feather_px + 1), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def cut_out(picture: np.ndarray, mask: np.ndarray, feather_px: float = 0.0) -> np.ndarray:
+    """The object as a layer.
+
+    Args:
+        picture: uint8 (H, W, 3), the object and whatever lies round it.
+        mask: bool (H, W), True = the object.
+        feather_px: see `feathered`.
+
+    Returns:
+        uint8 (H, W, 4); all zero outside the mask, so that compositing it changes nothing there.
+    """
+    return np.concatenate([picture * mask[..., None], feathered(mask, feather_px)[..., None]], axis=2)

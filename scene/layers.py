@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from scene.errors import UserError
 from scene.geometry import Box, Size
@@ -25,6 +26,8 @@ class Layer:
         mask: amodal mask, bool (H, W), True = the object, hidden parts included.
         rgba: the complete object, uint8 (H, W, 4), or None before it is rendered.
         provenance: seed, guidance, scores and the like, JSON-ready.
+        effect: what the object does to the layers behind it (its shadow), uint8 (H, W, 4), painted before the object;
+            None = nothing. It is no part of the object: masks and layouts leave it out.
     """
 
     id: int
@@ -33,12 +36,15 @@ class Layer:
     mask: np.ndarray
     rgba: np.ndarray | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    effect: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.mask.dtype != np.bool_ or self.mask.ndim != 2:
             raise ValueError(f"layer mask is {self.mask.dtype} {self.mask.shape}; need bool (H, W)")
         if self.rgba is not None and (self.rgba.dtype != np.uint8 or self.rgba.shape != (*self.mask.shape, 4)):
             raise ValueError(f"layer rgba is {self.rgba.dtype} {self.rgba.shape}; need uint8 (H, W, 4)")
+        if self.effect is not None and (self.effect.dtype != np.uint8 or self.effect.shape != (*self.mask.shape, 4)):
+            raise ValueError(f"layer effect is {self.effect.dtype} {self.effect.shape}; need uint8 (H, W, 4)")
 
     @property
     def box(self) -> Box | None:
@@ -49,6 +55,47 @@ class Layer:
     def opaque(self) -> np.ndarray:
         """Bool (H, W): where nothing behind this layer can be seen."""
         return self.mask if self.rgba is None else self.rgba[..., 3] == 255
+
+    def over(self, image: np.ndarray) -> np.ndarray:
+        """The layer, its effect first, over a picture uint8 (H, W, 3)."""
+        if self.effect is not None:
+            image = composite(image, self.effect)
+        return image if self.rgba is None else composite(image, self.rgba)
+
+    def transformed(self, *, move: tuple[int, int] = (0, 0), scale: float = 1.0) -> Layer:
+        """The layer moved and scaled, pixels and effect with it; nothing is rendered anew.
+
+        Args:
+            move: (dx, dy) canvas pixels, right and down.
+            scale: about the middle of the object's lower edge, where it stands.
+
+        Returns:
+            A new layer; what leaves the canvas is cut.
+
+        Raises:
+            UserError: nothing of it would be left on the canvas, or a scale outside 0.1 to 10.
+        """
+        box = self.box
+        if not 0.1 <= scale <= 10:
+            raise UserError(f"scale {scale} is not 0.1 to 10")
+        if box is None:
+            return self
+        matrix = []
+        for axis, foot in enumerate(((box.x0 + box.x1) / 2, float(box.y1))):
+            row = [0.0, 0.0, foot - (foot + move[axis]) / scale]
+            row[axis] = 1 / scale
+            matrix += row
+
+        def carried(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+            size = (pixels.shape[1], pixels.shape[0])
+            return np.asarray(Image.fromarray(pixels).transform(size, Image.Transform.AFFINE, matrix, resample))
+
+        mask = carried(self.mask.astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
+        if not mask.any():
+            raise UserError(f"{self.description or self.label} would leave the canvas; move it less far")
+        smooth = Image.Resampling.NEAREST if scale == 1 else Image.Resampling.BICUBIC
+        rgba, effect = (None if p is None else carried(p, smooth) for p in (self.rgba, self.effect))
+        return replace(self, mask=mask, rgba=None if rgba is None else rgba * mask[..., None], effect=effect)
 
 
 def composite(image: np.ndarray, rgba: np.ndarray) -> np.ndarray:
@@ -126,6 +173,28 @@ class LayeredScene:
             raise ValueError(f"order {list(ids)} does not name each of the layers {sorted(by_id)} once")
         return replace(self, layers=tuple(by_id[id] for id in ids))
 
+    def without(self, id: int) -> LayeredScene:
+        """The scene less one layer.
+
+        Raises:
+            KeyError: no such layer.
+        """
+        position = self.position(id)
+        return replace(self, layers=(*self.layers[:position], *self.layers[position + 1 :]))
+
+    def with_changed(self, layer: Layer) -> LayeredScene:
+        """The scene with `layer` in the place of the one that has its id.
+
+        Raises:
+            KeyError: no such layer.
+        """
+        position = self.position(layer.id)
+        return replace(self, layers=(*self.layers[:position], layer, *self.layers[position + 1 :]))
+
+    def without_effects(self) -> LayeredScene:
+        """The same layers, none with an effect on those behind it."""
+        return replace(self, layers=tuple(replace(layer, effect=None) for layer in self.layers))
+
     def visible_masks(self) -> list[np.ndarray]:
         """Of each layer, bool (H, W): its mask less all that nearer layers hide."""
         hidden = np.zeros(self.size.shape, dtype=bool)
@@ -141,12 +210,16 @@ class LayeredScene:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """All rendered layers over white, uint8 (H, W, 3)."""
+        """All rendered layers with their effects over white, uint8 (H, W, 3)."""
         image = np.full((*self.size.shape, 3), 255, dtype=np.uint8)
         for layer in self.layers:
-            if layer.rgba is not None:
-                image = composite(image, layer.rgba)
+            image = layer.over(image)
         return image
+
+    @property
+    def effect_mask(self) -> np.ndarray:
+        """Bool (H, W): where the picture differs from the one without effects."""
+        return np.asarray((self.image != self.without_effects().image).any(axis=2))
 
     @cached_property
     def layout(self) -> SemanticLayout:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from inpainter.config import InpainterTraining
+from inpainter.config import InpainterTraining, SamplerConfig
+from inpainter.controlnet_inpaint import ControlNetInpainter
+from inpainter.denoiser_task import DenoiserTask
 from inpainter.models import build_vae, save_component
 from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus, CorpusWriter
@@ -16,6 +18,7 @@ from scene.geometry import Size
 from scene.vocabulary import Vocabulary
 
 SIZE = Size(256, 256)
+SAMPLER = SamplerConfig(steps=2, guidance_scale=2.0, max_tokens=4)
 
 
 def disc(side: int, colour: tuple[int, int, int]) -> np.ndarray:
@@ -101,3 +104,13 @@ def tiny_config(stage: str, vae: Path, **fit: object) -> InpainterTraining:
             "denoiser_training": {"vae": str(vae)},
         }
     )
+
+
+@pytest.fixture(scope="session")
+def task(toy_corpus: Corpus, tiny_vae: Path) -> DenoiserTask:
+    return DenoiserTask(tiny_config("denoiser", tiny_vae), toy_corpus, embed)
+
+
+@pytest.fixture(scope="session")
+def inpainter(task: DenoiserTask) -> ControlNetInpainter:
+    return ControlNetInpainter(task.pipeline(task.model), embed, task.config.window, SAMPLER)

@@ -9,28 +9,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionControlNetInpaintPipeline
 
-from inpainter.config import SamplerConfig
-from inpainter.controlnet_inpaint import ControlNetInpainter
+from inpainter.controlnet_inpaint import ControlNetInpainter, Drawing
 from inpainter.denoiser_task import DenoiserTask
 from inpainter.models import build_scheduler, control_image, load_folder
 from inpainter.pipeline import cell_mask, draw_windows
 from runtime.seeding import torch_generator
-from scene.corpus.store import Corpus
 from scene.errors import ModelError, UserError
 from scene.seeds import StepSeed
-from tests.inpainter.conftest import embed, tiny_config
-
-SAMPLER = SamplerConfig(steps=2, guidance_scale=2.0, max_tokens=4)
-
-
-@pytest.fixture(scope="module")
-def task(toy_corpus: Corpus, tiny_vae: Path) -> DenoiserTask:
-    return DenoiserTask(tiny_config("denoiser", tiny_vae), toy_corpus, embed)
-
-
-@pytest.fixture(scope="module")
-def inpainter(task: DenoiserTask) -> ControlNetInpainter:
-    return ControlNetInpainter(task.pipeline(task.model), embed, task.config.window, SAMPLER)
+from tests.inpainter.conftest import SAMPLER, embed
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -98,9 +84,58 @@ def test_drawing_does_not_depend_on_what_is_drawn_beside_it(task: DenoiserTask) 
     masks = [mask[95:127, 80:112].copy(), mask[90:122, 100:132].copy()]
     texts = [embed("red ball"), embed("blue ball")]
     pipeline = task.pipeline(task.model)
-    both = draw_windows(pipeline, images, masks, texts, embed(""), [1, 2], SAMPLER, dilate_px=2)
-    alone = draw_windows(pipeline, images[1:], masks[1:], texts[1:], embed(""), [2], SAMPLER, dilate_px=2)
-    assert np.array_equal(both[1], alone[0])
+    for batch in (1, 3):
+        both = draw_windows(pipeline, images, masks, texts, embed(""), [1, 2], SAMPLER, dilate_px=2, batch=batch)
+        alone = draw_windows(
+            pipeline, images[1:], masks[1:], texts[1:], embed(""), [2], SAMPLER, dilate_px=2, batch=batch
+        )
+        assert len(both) == 2 and np.array_equal(both[1], alone[0])
+
+
+def test_refining_starts_from_the_drawing_given(task: DenoiserTask) -> None:
+    image, mask = np.full((32, 32, 3), 128, np.uint8), np.ones((32, 32), bool)
+    pipeline, words = task.pipeline(task.model), [embed("ball")]
+
+    def refined(start: int) -> np.ndarray:
+        return draw_windows(
+            pipeline, [image], [mask], words, embed(""), [1], SAMPLER.model_copy(update={"steps": 4}), dilate_px=0,
+            starts=[np.full_like(image, start)], last_steps=1,
+        )[0]  # fmt: skip
+
+    assert not np.array_equal(refined(0), refined(255))
+
+
+def tiled(inpainter: ControlNetInpainter, feather_px: float = 0.0) -> ControlNetInpainter:
+    config = inpainter.window_config.model_copy(update={"tile_px": 96, "tile_above_px": 200, "feather_px": feather_px})
+    return ControlNetInpainter(inpainter.pipeline, embed, config, SAMPLER)
+
+
+def test_large_surfaces_are_refined_in_tiles_and_small_objects_are_not(inpainter: ControlNetInpainter) -> None:
+    image, small = scene()
+    large = np.zeros((256, 256), bool)
+    large[120:] = True
+    for mask, same in ((small, True), (large, False)):
+        job = [Drawing(image, mask, "sky", "a blue sky", StepSeed(1, 1))]
+        assert np.array_equal(inpainter.draw(job)[0], tiled(inpainter).draw(job)[0]) == same
+    layer = tiled(inpainter).draw([Drawing(image, large, "sky", "", StepSeed(1, 1))])[0]
+    assert not layer[~large].any() and (layer[large][:, 3] == 255).all()
+
+
+def test_objects_drawn_together_equal_objects_drawn_alone(inpainter: ControlNetInpainter) -> None:
+    image, small = scene()
+    large = np.zeros((256, 256), bool)
+    large[150:] = True
+    model = tiled(inpainter, feather_px=1.0)
+    model.sampler = SAMPLER.model_copy(update={"batch": 2})
+    jobs = [
+        Drawing(image, mask, "ball", words, StepSeed(1, step))
+        for step, (mask, words) in enumerate([(small, "a red ball"), (large, "a field"), (small[::-1].copy(), "")])
+    ]
+    together = model.draw(jobs)
+    for job, layer in zip(jobs, together, strict=True):
+        assert np.array_equal(layer, model.draw([job])[0])
+        assert not layer[~job.mask].any()
+    assert 0 < together[0][100, 90, 3] < 255, "feathered inside the mask"
 
 
 def test_render_draws_into_the_mask_and_nowhere_else(inpainter: ControlNetInpainter) -> None:

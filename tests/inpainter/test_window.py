@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpainter.window import Window, crop, crop_mask, dilate, resize_mask, stitch, window_around
+from inpainter.window import Window, crop, crop_mask, cut_out, dilate, feathered, place, resize_mask, window_around
 from scene.geometry import Box, Size
+from scene.layers import composite
 
 SIZE = Size(320, 256)
 
@@ -45,17 +46,17 @@ def test_window_refuses_an_empty_box() -> None:
 
 @given(boxes(), st.integers(0, 2**31))
 @settings(max_examples=60, deadline=None)
-def test_crop_then_stitch_at_scale_one_is_identity(box: Box, seed: int) -> None:
+def test_crop_then_paste_at_scale_one_is_identity(box: Box, seed: int) -> None:
     image = picture(seed)
     mask = np.zeros(SIZE.shape, bool)
     mask[box.y0 : box.y1, box.x0 : box.x1] = True
     window = window_around(box, SIZE, context=1.3, min_side_px=16)
-    assert np.array_equal(stitch(image, crop(image, window), mask, window), image)
+    assert np.array_equal(composite(image, cut_out(place(crop(image, window), window, SIZE), mask)), image)
 
 
-@given(boxes(), st.sampled_from([16, 32, 128]), st.integers(0, 2**31))
+@given(boxes(), st.sampled_from([16, 32, 128]), st.integers(0, 2**31), st.sampled_from([0.0, 1.5]))
 @settings(max_examples=60, deadline=None)
-def test_stitch_leaves_every_pixel_outside_the_mask(box: Box, resolution: int, seed: int) -> None:
+def test_paste_leaves_every_pixel_outside_the_mask(box: Box, resolution: int, seed: int, feather_px: float) -> None:
     rng = np.random.default_rng(seed)
     image, before = picture(seed), picture(seed)
     mask = np.zeros(SIZE.shape, bool)
@@ -63,23 +64,28 @@ def test_stitch_leaves_every_pixel_outside_the_mask(box: Box, resolution: int, s
     mask[box.y0, box.x0] = True
     window = window_around(box, SIZE, context=1.3, min_side_px=16)
     rendered = rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
-    result = stitch(image, rendered, mask, window)
+    result = composite(image, cut_out(place(rendered, window, SIZE), mask, feather_px))
     assert np.array_equal(result[~mask], before[~mask])
-    assert np.array_equal(image, before), "stitch must not write into its input"
+    assert np.array_equal(image, before), "the paste must not write into its input"
 
 
-def test_stitch_paints_inside_the_mask() -> None:
+def test_paste_paints_inside_the_mask() -> None:
     mask = np.zeros(SIZE.shape, bool)
     mask[10:40, 20:60] = True
     window = window_around(Box(20, 10, 60, 40), SIZE, context=1.2, min_side_px=16)
-    result = stitch(np.zeros((*SIZE.shape, 3), np.uint8), np.full((16, 16, 3), 200, np.uint8), mask, window)
-    assert (result[mask] == 200).all()
+    layer = cut_out(place(np.full((16, 16, 3), 200, np.uint8), window, SIZE), mask)
+    assert (layer[mask] == (200, 200, 200, 255)).all() and not layer[~mask].any()
 
 
-def test_stitch_refuses_a_mask_outside_its_window() -> None:
-    mask = np.ones(SIZE.shape, bool)
-    with pytest.raises(ValueError, match="outside its window"):
-        stitch(picture(), np.zeros((16, 16, 3), np.uint8), mask, Window(0, 0, 64))
+def test_feather_fades_inwards_and_not_at_the_canvas_edge() -> None:
+    mask = np.zeros(SIZE.shape, bool)
+    mask[:40, 20:60] = True
+    alpha = feathered(mask, 2)
+    assert not alpha[~mask].any()
+    assert list(alpha[0, 20:24]) == [85, 170, 255, 255], "rises from the mask's own edge"
+    assert alpha[39, 40] == 85 and alpha[0, 40] == 255
+    assert (feathered(mask, 0)[mask] == 255).all()
+    assert (feathered(np.ones_like(mask), 3) == 255).all()
 
 
 def test_crop_repeats_the_edge_off_the_canvas_and_masks_stay_empty_there() -> None:
