@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.asked import live_graph
 from orchestrator.history import StepRecord
 from orchestrator.pictures import candidate_sheet
+from orchestrator.products import write_products
 from orchestrator.request import Request, name_object
 from orchestrator.run_folder import RunFolder
 from scene.candidates import MaskCandidate
@@ -23,7 +25,7 @@ from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from orchestrator.compose import Run
+    from orchestrator.run import Run
 
 MAX_CANDIDATES = 16
 MIN_VISIBLE_FRAC = 0.1  # a candidate hidden further than this is not taken unless a person picks it
@@ -226,7 +228,9 @@ def moved(
     return tuple(rest), f"{mover.description} {words}"
 
 
-def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason: str) -> LayeredScene:
+def reorder(
+    folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason: str, vocabulary: Vocabulary
+) -> LayeredScene:
     """Adds a step that puts the layers into another order; nothing is rendered. Renews the run's pictures.
 
     Args:
@@ -234,6 +238,7 @@ def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason
         scene: its scene at the head.
         order: all layer ids, back to front.
         reason: what happened, in words.
+        vocabulary: the run's words, for its scene graph.
 
     Returns:
         The scene after it.
@@ -245,5 +250,5 @@ def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason
     )  # fmt: skip
     changed = (after.image != scene.image).any(axis=2)
     folder.add_step(step, {"mask": changed, "image": after.image, "layout": layout_picture(after.layout)})
-    folder.write_products(after)
+    write_products(folder, after, live_graph(after, vocabulary))
     return after

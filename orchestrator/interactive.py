@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.compose import Draft, Run
+from orchestrator.run import Draft, Run
 from scene.errors import UserError
 from scene.geometry import Box
 from scene.guidance import Guidance

@@ -126,6 +126,16 @@ class LayeredScene:
             raise ValueError(f"order {list(ids)} does not name each of the layers {sorted(by_id)} once")
         return replace(self, layers=tuple(by_id[id] for id in ids))
 
+    def without(self, id: int) -> LayeredScene:
+        """A new scene without layer `id`; KeyError if there is none."""
+        position = self.position(id)
+        return replace(self, layers=(*self.layers[:position], *self.layers[position + 1 :]))
+
+    def replaced(self, layer: Layer) -> LayeredScene:
+        """A new scene where `layer` stands in the place of the layer of the same id; KeyError if there is none."""
+        position = self.position(layer.id)
+        return replace(self, layers=(*self.layers[:position], layer, *self.layers[position + 1 :]))
+
     def visible_masks(self) -> list[np.ndarray]:
         """Of each layer, bool (H, W): its mask less all that nearer layers hide."""
         hidden = np.zeros(self.size.shape, dtype=bool)
