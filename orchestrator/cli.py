@@ -143,10 +143,11 @@ def resume(run: Path, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--prompt", help="Start a new run with this prompt.")
 @_with_settings
-def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
-    """Compose step by step: accept, reject, edit the words, give a box, quit."""
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdin and stdout (docs/step.md).")
+def step(run: Path | None, prompt: str | None, as_json: bool, **settings: Any) -> None:
+    """Compose step by step: accept, reject, other words, another candidate, a box, undo, branch; `help` lists all."""
     from orchestrator.compose import Composer
-    from orchestrator.interactive import dialogue
+    from orchestrator.interactive import dialogue, json_dialogue, terminal_preview
 
     if (run is None) == (prompt is None):
         raise UserError("give either a RUN folder or --prompt")
@@ -157,7 +158,12 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     else:
         loaded = _start(prompt or "", **settings)
     try:
-        dialogue(loaded, sys.stdin.readline, click.echo)
+        if as_json:
+            json_dialogue(loaded, sys.stdin.readline, click.echo)
+        else:
+            dialogue(loaded, sys.stdin.readline, click.echo, terminal_preview)
+    except KeyboardInterrupt:
+        raise UserError(f"interrupted; go on with: smartscene step {loaded.folder.path}") from None
     finally:
         loaded.close()
 

@@ -117,15 +117,15 @@ def consider(
     except ModelError as error:
         raise UserError(f"{error}; nothing was changed, try another --seed or another guide") from None
     seconds = time.monotonic() - started
-    hidden = _hidden(run.scene, behind)
+    hidden = hidden_by_front(run.scene, behind)
     if behind:
-        candidates = [_with_visible(candidate, hidden) for candidate in candidates]
+        candidates = [with_visible(candidate, hidden) for candidate in candidates]
     chosen = _choose(candidates, wish, hidden)
     sheet = candidate_sheet(run.scene, candidates, chosen, wish.proposal.label, hidden, guidance, _title(request, wish))
     return Insertion(request, tuple(candidates), chosen, sheet, seconds)
 
 
-def _hidden(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
+def hidden_by_front(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
     """Bool (H, W): where layers in front hide what is put behind `behind`."""
     hidden = np.zeros(scene.size.shape, dtype=bool)
     for layer in scene.layers[len(scene.beneath(behind).layers) :]:
@@ -133,7 +133,7 @@ def _hidden(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
     return hidden
 
 
-def _with_visible(candidate: MaskCandidate, hidden: np.ndarray) -> MaskCandidate:
+def with_visible(candidate: MaskCandidate, hidden: np.ndarray) -> MaskCandidate:
     visible = float((candidate.mask & ~hidden).sum() / candidate.mask.sum())
     return MaskCandidate(candidate.mask, candidate.score, {**candidate.details, "visible_frac": round(visible, 4)})
 

@@ -124,7 +124,7 @@ def candidate_sheet(
         if number == chosen:
             draw.rounded_rectangle((x - 6, y - 6, x + CANDIDATE_WIDTH_PX + 5, y + cell - 8), 6, "white", HIGHLIGHT, 2)
         for ground, colour, strength in ((layout, label_colour(label), 1.0), (scene.image, HIGHLIGHT, 0.65)):
-            painted = _painted(ground, candidate.mask, hidden, colour, strength, line_px)
+            painted = painted_mask(ground, candidate.mask, hidden, colour, strength, line_px)
             painted[guide] = GUIDE_COLOUR
             small = Image.fromarray(painted).resize((CANDIDATE_WIDTH_PX, height), Image.Resampling.LANCZOS)
             sheet.paste(small, (x, y))
@@ -153,7 +153,7 @@ def _scores(
             draw.rectangle((left, top + 4, left + round(value * (right - left)), top + 10), fill=BAR)
 
 
-def _painted(
+def painted_mask(
     ground: np.ndarray,
     mask: np.ndarray,
     hidden: np.ndarray,

@@ -74,7 +74,7 @@ class Run:
 
     def advance(self) -> StepRecord:
         """One automatic step."""
-        stop = self._limit()
+        stop = self.limit()
         if stop:
             return self.stop(stop)
         draft = self.propose()
@@ -96,6 +96,10 @@ class Run:
         except ModelError as error:
             return Draft(seed, None, f"planner: {error}", time.monotonic() - started)
         return Draft(seed, proposal, "", time.monotonic() - started)
+
+    def draft_seed(self, number: int) -> Draft:
+        """A draft without the planner's word, for an object of a person."""
+        return Draft(StepSeed(int(self.folder.facts["seed"]), number), None, "", 0.0)
 
     def place(self, draft: Draft, proposal: Proposal | None = None, guidance: Guidance | None = None) -> StepRecord:
         """Predicts the mask, renders the object and checkpoints the step.
@@ -316,7 +320,7 @@ class Run:
         """Lets other processes work on the run."""
         self.folder.close()
 
-    def _limit(self) -> str:
+    def limit(self) -> str:
         """Why the loop must stop now, or ""."""
         vocabulary = self.models.vocabulary
         objects = [
