@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.cli_data import data
+from orchestrator.cli_history import branch, diff, redo, show, summary, undo
 from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
 from scene.errors import UserError
@@ -27,7 +28,8 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
-cli.add_command(order)
+for command in (order, show, undo, redo, branch, diff):
+    cli.add_command(command)
 
 _SETTINGS: list[Any] = [
     click.option("--preset", default="park", show_default=True, help="A file in configs/compose/."),
@@ -109,24 +111,9 @@ def _finish(run: Any, as_json: bool) -> None:
     finally:
         run.close()
     if as_json:
-        click.echo(json.dumps(_summary(run.folder.path)))
+        click.echo(json.dumps(summary(run.folder.path)))
     else:
         click.echo(f"done: {run.folder.path / 'final.png'} ({len(run.scene.layers)} layers)")
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    from orchestrator.run_folder import RunFolder
-
-    folder = RunFolder.open(path, write=False)
-    return {
-        "run": str(path),
-        "prompt": folder.facts["prompt"],
-        "seed": folder.facts["seed"],
-        "unknown": folder.facts.get("unknown", []),
-        "finished": folder.history.finished,
-        "head": folder.history.head,
-        "steps": [step.to_json() for step in folder.history.path()],
-    }
 
 
 @cli.command()
@@ -153,34 +140,14 @@ def resume(run: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def show(run: Path, as_json: bool) -> None:
-    """Say what RUN holds: its prompt and its steps."""
-    summary = _summary(run)
-    if as_json:
-        click.echo(json.dumps(summary))
-        return
-    click.echo(f"{summary['prompt']}  (seed {summary['seed']}, {'finished' if summary['finished'] else 'unfinished'})")
-    if summary["unknown"]:
-        click.echo(f"unknown words: {', '.join(summary['unknown'])}")
-    for step in summary["steps"]:
-        words = (step["proposal"] or {}).get("description", "")
-        said = [step["reason"], *(step["proposal"] or {}).get("notes", ())]
-        said += [f"behind {', '.join(map(str, step['behind']))}"] if step["behind"] else []
-        said += ["by a person"] if step["by"] == "person" else []
-        notes = "; ".join(filter(None, said))
-        click.echo(f"{step['index']:>4}  {step['outcome']:<9} {words}{f'  [{notes}]' if notes else ''}")
-
-
-@cli.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--prompt", help="Start a new run with this prompt.")
 @_with_settings
-def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
-    """Compose step by step: accept, reject, edit the words, give a box, quit."""
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdin and stdout (docs/step.md).")
+def step(run: Path | None, prompt: str | None, as_json: bool, **settings: Any) -> None:
+    """Compose step by step: accept, reject, other words, another candidate, a box, undo, branch; `help` lists all."""
     from orchestrator.compose import Composer
-    from orchestrator.interactive import dialogue
+    from orchestrator.interactive import dialogue, json_dialogue, terminal_preview
 
     if (run is None) == (prompt is None):
         raise UserError("give either a RUN folder or --prompt")
@@ -191,7 +158,12 @@ def step(run: Path | None, prompt: str | None, **settings: Any) -> None:
     else:
         loaded = _start(prompt or "", **settings)
     try:
-        dialogue(loaded, sys.stdin.readline, click.echo)
+        if as_json:
+            json_dialogue(loaded, sys.stdin.readline, click.echo)
+        else:
+            dialogue(loaded, sys.stdin.readline, click.echo, terminal_preview)
+    except KeyboardInterrupt:
+        raise UserError(f"interrupted; go on with: smartscene step {loaded.folder.path}") from None
     finally:
         loaded.close()
 

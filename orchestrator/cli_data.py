@@ -54,8 +54,8 @@ def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: b
     """Counts of a corpus, and a contact sheet PNG of scenes and layouts."""
     import numpy as np
 
+    from orchestrator.disk import save_png
     from orchestrator.pictures import contact_sheet
-    from orchestrator.run_folder import save_png
     from scene.corpus.store import Corpus
     from scene.errors import UserError
     from scene.layout import layout_picture

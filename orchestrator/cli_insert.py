@@ -108,17 +108,12 @@ def _checked(
     run: Path, words: str, guide: tuple[Any, ...], behind: tuple[str, ...], count: int, pick: int | None
 ) -> tuple[Guidance | None, Wish]:
     """All that can be wrong without a model, before any is loaded."""
-    from orchestrator.assemble import load_vocabulary
     from orchestrator.edits import Wish
     from orchestrator.guides import parse_guide
     from orchestrator.run_folder import RunFolder
-    from scene.errors import UserError
 
     folder = RunFolder.open(run, write=False)
-    try:
-        vocabulary, preset = load_vocabulary(folder.facts["config"]["world"]), folder.facts["config"]["preset"]
-    except (KeyError, TypeError):
-        raise UserError(f"{run / 'run.json'} lacks config.world or config.preset; restore it") from None
+    vocabulary, preset = folder.vocabulary(), str(folder.facts["config"].get("preset"))
     guidance = parse_guide(folder.size, *guide)
     wish = Wish.checked(words, folder.scene(), vocabulary, preset, behind=behind, count=count, pick=pick)
     unknown = vocabulary.unknown(words)
@@ -143,7 +138,7 @@ def _kept_sheet(loaded: Any, number: int) -> Path:
 
 
 def _save(path: Path, insertion: Insertion) -> None:
-    from orchestrator.run_folder import save_png
+    from orchestrator.disk import save_png
     from scene.errors import UserError
 
     try:
@@ -187,7 +182,7 @@ def order(
     try:
         scene = folder.scene()
         ids, reason = moved(scene, layer, behind=behind, in_front_of=in_front_of, to=to)
-        after = reorder(folder, scene, ids, reason)
+        after = reorder(folder, scene, ids, reason, folder.vocabulary())
         step = folder.history.head
     finally:
         folder.close()

@@ -1,297 +1,17 @@
-"""The loop: propose, mask, render, checkpoint. A model's mistake becomes a rejected step; our own bug propagates."""
+"""Starts and resumes runs with one set of loaded models."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from orchestrator.config import ComposeConfig, clean_prompt, load_preset
-from orchestrator.edits import Insertion, Wish, consider, moved, place, reorder
-from orchestrator.history import StepRecord
 from orchestrator.ports import Models
-from orchestrator.request import By, Request
+from orchestrator.rendering import check_seed
+from orchestrator.run import Run
 from orchestrator.run_folder import RunFolder
 from runtime.config import validate
-from scene.candidates import MaskCandidate
-from scene.errors import ModelError, SmartSceneError, UserError
-from scene.guidance import Guidance
-from scene.layers import Layer, LayeredScene
-from scene.layout import layout_picture
-from scene.proposal import Proposal
-from scene.seeds import StepSeed
-
-MAX_SEED = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A proposal (or why there is none) that waits for a decision, with the seed of the step it would become."""
-
-    seed: StepSeed
-    proposal: Proposal | None
-    error: str
-    seconds: float
-
-
-class Run:
-    """A composition under way.
-
-    `steps()` runs it to the end; `propose`, `place`, `reject` and `stop` let a person decide each step; `insert` and
-    `reorder` change the scene at any time, finished or not.
-    """
-
-    def __init__(self, folder: RunFolder, config: ComposeConfig, models: Models) -> None:
-        self.folder, self.config, self.models = folder, config, models
-        self.prompt: str = folder.facts["prompt"]
-        self.scene: LayeredScene = folder.scene()
-
-    @property
-    def finished(self) -> bool:
-        """The head of the history is a stop."""
-        return self.folder.history.finished
-
-    @property
-    def unknown(self) -> list[str]:
-        """Words of the prompt that name something the preset does not know."""
-        return list(self.folder.facts.get("unknown", []))
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture so far."""
-        return Image.fromarray(self.scene.image)
-
-    def steps(self) -> Iterator[StepRecord]:
-        """Runs to the end, yielding each step once it is on disk; then writes the final pictures."""
-        while not self.finished:
-            yield self.advance()
-        self.finish()
-
-    def advance(self) -> StepRecord:
-        """One automatic step."""
-        stop = self._limit()
-        if stop:
-            return self.stop(stop)
-        draft = self.propose()
-        if draft.proposal is None:
-            return self.reject(draft, draft.error)
-        if draft.proposal.stop:
-            return self.stop(draft.proposal.reason or "the planner is done", draft)
-        return self.place(draft)
-
-    def propose(self) -> Draft:
-        """Asks the planner for the next object."""
-        history = self.folder.history
-        seed = StepSeed(int(self.folder.facts["seed"]), history.next_id)
-        refused = [s.proposal.label for s in history.rejected_since_placed() if s.proposal and s.proposal.label]
-        started = time.monotonic()
-        try:
-            proposal = self.models.planner.propose(self.scene, self.prompt, seed=seed, rejected=refused)
-        except ModelError as error:
-            return Draft(seed, None, f"planner: {error}", time.monotonic() - started)
-        return Draft(seed, proposal, "", time.monotonic() - started)
-
-    def place(self, draft: Draft, proposal: Proposal | None = None, guidance: Guidance | None = None) -> StepRecord:
-        """Predicts the mask, renders the object and checkpoints the step.
-
-        Args:
-            draft: what `propose` gave.
-            proposal: used in its place (edited words).
-            guidance: the person's hint; without it the planner's coarse box is used.
-
-        Returns:
-            The step: placed, or rejected when no usable mask came.
-        """
-        proposal = proposal or draft.proposal
-        if proposal is None or proposal.stop:
-            raise ValueError("place needs a proposal with an object")
-        by: By = "person"
-        if guidance is None and proposal.box and self.config.planner.use_box:
-            guidance, by = Guidance.from_box(proposal.box, self.scene.size), "planner"
-        request = Request(draft.seed, proposal, guidance, by)
-        timings = {"propose_s": round(draft.seconds, 3)}
-        started = time.monotonic()
-        try:
-            candidates = self.masks(request, self.config.masker.candidates)
-        except ModelError as error:
-            return self.reject(draft, f"masker: {error}", proposal)
-        timings["mask_s"] = round(time.monotonic() - started, 3)
-        return self.render(request, candidates, 0, timings)
-
-    def masks(self, request: Request, count: int) -> list[MaskCandidate]:
-        """Candidate masks, best first, predicted on what lies beneath the object's place.
-
-        Raises:
-            ModelError: no usable mask came.
-        """
-        return self.models.masker.predict(
-            self.scene.beneath(request.behind),
-            request.proposal.label,
-            request.proposal.description,
-            request.context or self.prompt,
-            guidance=request.guidance,
-            count=count,
-            seed=request.seed,
-        )
-
-    def render(
-        self,
-        request: Request,
-        candidates: Sequence[MaskCandidate],
-        chosen: int,
-        timings: Mapping[str, float],
-        pictures: Mapping[str, np.ndarray] | None = None,
-    ) -> StepRecord:
-        """Renders a candidate whole, on the picture beneath its place, and checkpoints the step.
-
-        Args:
-            request: the object.
-            candidates: what `masks` gave.
-            chosen: index of the one to take.
-            timings: seconds spent so far.
-            pictures: more pictures to keep with the step, by name.
-
-        Raises:
-            ModelError: the inpainter cannot draw it.
-        """
-        proposal, mask, number = request.proposal, candidates[chosen].mask, request.seed.step
-        beneath = self.scene.beneath(request.behind).image
-        started = time.monotonic()
-        image = self.models.inpainter.render(
-            beneath, mask, proposal.label, proposal.description, request.context or self.prompt, seed=request.seed
-        )
-        seconds = round(time.monotonic() - started, 3)
-        if not np.array_equal(image[~mask], beneath[~mask]):
-            raise SmartSceneError("the inpainter changed pixels outside the mask")
-        alpha = mask[..., None].astype(np.uint8) * 255
-        rgba = np.concatenate([image * mask[..., None], alpha], axis=2)
-        layer = Layer(number, proposal.label, proposal.description, mask, rgba, {"step": number})
-        scene = self.scene.with_layer(layer, request.behind)
-        visible = scene.visible(number)
-        if not np.array_equal(scene.image[~visible], self.scene.image[~visible]):
-            raise SmartSceneError("an object behind others changed pixels in front of it")
-        step = StepRecord(
-            index=number,
-            parent=self.folder.history.head,
-            outcome="placed",
-            proposal=proposal,
-            guidance=request.guidance_json(),
-            candidates=tuple({"score": round(c.score, 6), **c.details} for c in candidates),
-            chosen=chosen,
-            timings={**timings, "render_s": seconds},
-            by=request.by,
-            behind=request.behind,
-            context=request.context,
-            seed=None if request.seed.run == self.folder.facts["seed"] else request.seed.run,
-        )
-        made = {"mask": visible, "amodal": mask, "layer": rgba}
-        made |= {"layout": layout_picture(scene.layout), "image": scene.image}
-        self.folder.add_step(step, {**made, **_drawing(request.guidance), **(pictures or {})})
-        self.scene = scene
-        return step
-
-    def consider(
-        self,
-        words: str,
-        *,
-        guidance: Guidance | None = None,
-        behind: Sequence[str | int] = (),
-        context: str = "",
-        count: int = 4,
-        pick: int | None = None,
-        seed: int | None = None,
-    ) -> Insertion:
-        """Candidate masks of an object that a person wants, with their contact sheet; nothing is placed.
-
-        Args:
-            words: the object, like "a brown dog".
-            guidance: box, blob or scribble; None = mask-free.
-            behind: ids, labels or descriptions of layers that it goes behind.
-            context: caption of the scene; "" = the run's prompt.
-            count: candidates, 1 to 16.
-            pick: number of the candidate to take, 1 = best; None = the best.
-            seed: root of the random numbers; None = the run's.
-
-        Raises:
-            UserError: an object that the preset does not know, no such layer, numbers out of range, no usable mask.
-        """
-        if seed is not None:
-            check_seed(seed)
-        vocabulary, preset = self.models.vocabulary, self.config.preset
-        wish = Wish.checked(words, self.scene, vocabulary, preset, behind=behind, count=count, pick=pick)
-        return consider(self, wish, guidance=guidance, context=context, seed=seed)
-
-    def insert(self, wanted: str | Insertion, **options: Any) -> StepRecord:
-        """Adds an object, finished run or not: what `consider` gave, or words with the options of `consider`.
-
-        A finished run stays finished. The run's pictures are renewed.
-
-        Raises:
-            UserError: as `consider`.
-        """
-        return place(self, self.consider(wanted, **options) if isinstance(wanted, str) else wanted)
-
-    def reorder(self, layer: str | int, **where: Any) -> StepRecord:
-        """Moves a layer `behind=`, `in_front_of=` (another layer) or `to=` (position, 1 = rearmost); see `moved`."""
-        order, reason = moved(self.scene, str(layer), **where)
-        self.scene = reorder(self.folder, self.scene, order, reason)
-        return self.folder.history.steps[self.folder.history.head]
-
-    def reject(self, draft: Draft, reason: str, proposal: Proposal | None = None) -> StepRecord:
-        """Records that nothing was placed, and why; the planner is told the label."""
-        step = StepRecord(
-            index=draft.seed.step,
-            parent=self.folder.history.head,
-            outcome="rejected",
-            proposal=proposal or draft.proposal,
-            reason=reason,
-            timings={"propose_s": round(draft.seconds, 3)},
-        )
-        self.folder.add_step(step, {})
-        return step
-
-    def stop(self, reason: str, draft: Draft | None = None) -> StepRecord:
-        """Ends the scene here."""
-        history = self.folder.history
-        step = StepRecord(
-            history.next_id, history.head, "stopped", draft.proposal if draft else None, reason=reason,
-            timings={"propose_s": round(draft.seconds, 3)} if draft else {},
-        )  # fmt: skip
-        self.folder.add_step(step, {})
-        return step
-
-    def finish(self) -> None:
-        """Writes final.png, layout.png, strip.png, scene.json and layers/ for where the run stands."""
-        self.folder.write_products(self.scene)
-
-    def close(self) -> None:
-        """Lets other processes work on the run."""
-        self.folder.close()
-
-    def _limit(self) -> str:
-        """Why the loop must stop now, or ""."""
-        vocabulary = self.models.vocabulary
-        objects = [
-            layer
-            for layer in self.scene.layers
-            if layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface"
-        ]
-        if len(objects) >= self.config.max_objects:
-            return f"max_objects = {self.config.max_objects} reached"
-        rejected = self.folder.history.rejected_since_placed()
-        if len(rejected) >= self.config.max_rejections:
-            return f"{len(rejected)} proposals in a row could not be used; the last: {rejected[-1].reason}"
-        return ""
-
-
-def _drawing(guidance: Guidance | None) -> dict[str, np.ndarray]:
-    """The picture that a scribble's record needs beside it."""
-    return {"guide": guidance.map > 0.5} if guidance and guidance.kind == "scribble" else {}
+from scene.errors import UserError
 
 
 class Composer:
@@ -378,8 +98,12 @@ class Composer:
     def _continue(self, prompt: str, seed: int, out: Path) -> Run:
         folder = RunFolder.open(out)
         facts = folder.facts
-        same = (facts["prompt"], facts["seed"], facts["config"]) == (prompt, seed, self.config.model_dump(mode="json"))
-        if not same:
+        try:
+            config = validate(ComposeConfig, facts["config"], str(out / "run.json"))
+        except BaseException:
+            folder.close()
+            raise
+        if (facts["prompt"], facts["seed"], config) != (prompt, seed, self.config):
             folder.close()
             raise UserError(
                 f"{out} holds another run (prompt {facts['prompt'][:60]!r}, seed {facts['seed']}); "
@@ -388,7 +112,4 @@ class Composer:
         return Run(folder, self.config, self.models)
 
 
-def check_seed(seed: int) -> None:
-    """Raises UserError unless 0 <= seed < 2**63."""
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed {seed} is not in 0 to 2**63 - 1; choose a smaller whole number, like 7")
+__all__ = ["Composer", "Run", "check_seed"]

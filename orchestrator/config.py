@@ -59,6 +59,10 @@ class ComposeConfig(Config):
     """Objects besides surfaces (sky, grass); the loop stops there."""
     max_rejections: int = Field(4, ge=1, le=32)
     """Consecutive unusable answers of the models after which the run stops."""
+    corrections: int = Field(2, ge=0, le=2)
+    """Tries beyond the first masks to keep a relation that the prompt asks for: move the object, ask the planner."""
+    style: str = Field("", max_length=200)
+    """Words added to each object's description when it is drawn."""
     mode: Literal["per-object"] = "per-object"
     threads: int = Field(2, ge=1, le=64)
     """Torch threads; part of what byte-identical results depend on."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.asked import live_graph
 from orchestrator.history import StepRecord
 from orchestrator.pictures import candidate_sheet
+from orchestrator.products import write_products
 from orchestrator.request import Request, name_object
 from orchestrator.run_folder import RunFolder
 from scene.candidates import MaskCandidate
@@ -23,7 +25,7 @@ from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from orchestrator.compose import Run
+    from orchestrator.run import Run
 
 MAX_CANDIDATES = 16
 MIN_VISIBLE_FRAC = 0.1  # a candidate hidden further than this is not taken unless a person picks it
@@ -115,15 +117,15 @@ def consider(
     except ModelError as error:
         raise UserError(f"{error}; nothing was changed, try another --seed or another guide") from None
     seconds = time.monotonic() - started
-    hidden = _hidden(run.scene, behind)
+    hidden = hidden_by_front(run.scene, behind)
     if behind:
-        candidates = [_with_visible(candidate, hidden) for candidate in candidates]
+        candidates = [with_visible(candidate, hidden) for candidate in candidates]
     chosen = _choose(candidates, wish, hidden)
     sheet = candidate_sheet(run.scene, candidates, chosen, wish.proposal.label, hidden, guidance, _title(request, wish))
     return Insertion(request, tuple(candidates), chosen, sheet, seconds)
 
 
-def _hidden(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
+def hidden_by_front(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
     """Bool (H, W): where layers in front hide what is put behind `behind`."""
     hidden = np.zeros(scene.size.shape, dtype=bool)
     for layer in scene.layers[len(scene.beneath(behind).layers) :]:
@@ -131,7 +133,7 @@ def _hidden(scene: LayeredScene, behind: tuple[int, ...]) -> np.ndarray:
     return hidden
 
 
-def _with_visible(candidate: MaskCandidate, hidden: np.ndarray) -> MaskCandidate:
+def with_visible(candidate: MaskCandidate, hidden: np.ndarray) -> MaskCandidate:
     visible = float((candidate.mask & ~hidden).sum() / candidate.mask.sum())
     return MaskCandidate(candidate.mask, candidate.score, {**candidate.details, "visible_frac": round(visible, 4)})
 
@@ -226,7 +228,9 @@ def moved(
     return tuple(rest), f"{mover.description} {words}"
 
 
-def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason: str) -> LayeredScene:
+def reorder(
+    folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason: str, vocabulary: Vocabulary
+) -> LayeredScene:
     """Adds a step that puts the layers into another order; nothing is rendered. Renews the run's pictures.
 
     Args:
@@ -234,6 +238,7 @@ def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason
         scene: its scene at the head.
         order: all layer ids, back to front.
         reason: what happened, in words.
+        vocabulary: the run's words, for its scene graph.
 
     Returns:
         The scene after it.
@@ -245,5 +250,5 @@ def reorder(folder: RunFolder, scene: LayeredScene, order: Sequence[int], reason
     )  # fmt: skip
     changed = (after.image != scene.image).any(axis=2)
     folder.add_step(step, {"mask": changed, "image": after.image, "layout": layout_picture(after.layout)})
-    folder.write_products(after)
+    write_products(folder, after, live_graph(after, vocabulary))
     return after

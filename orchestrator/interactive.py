@@ -1,91 +1,190 @@
-"""A first terminal dialogue: the proposal is shown, a person decides."""
+"""Two fronts of a `Session`: a terminal dialogue in words, and JSON lines for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from orchestrator.compose import Draft, Run
-from scene.errors import UserError
-from scene.geometry import Box
-from scene.guidance import Guidance
+import numpy as np
+from PIL import Image
 
-HELP = "[a]ccept  [r]eject REASON  [e]dit WORDS  [b]ox x0,y0,x1,y1  [f]inish automatically  [s]top here  [q]uit"
+from orchestrator.pictures import HIGHLIGHT, painted_mask
+from orchestrator.run import Run
+from orchestrator.session import Event, Session
+from orchestrator.tree import tree_lines
+
+HELP = """\
+accept [N]       place it (candidate N)        words TEXT     other words for this object
+another          the next candidate            more [N]       more candidates
+pick N           look at candidate N           box x0,y0,x1,y1 | blob cx,cy,rx,ry | scribble PNG | free   where
+behind LAYERS    put it behind (a, b)          reject REASON  not in this scene; the planner is told why
+skip             not now                       add WORDS      an object of your own
+undo [N] redo [N]                              branch [STEP|BRANCH] [NAME]
+tree             all steps                     finish         let it run to the end
+stop             the scene is finished here    quit           everything is kept
+short forms: a w n m r b f s q u t"""
+
+_SHORT = {"a": "accept", "w": "words", "e": "words", "edit": "words", "n": "another", "m": "more", "r": "reject",
+          "b": "box", "f": "finish", "s": "stop", "q": "quit", "u": "undo", "t": "tree"}  # fmt: skip
+PREVIEW_COLUMNS = 64
 
 
-def dialogue(run: Run, read: Callable[[], str], say: Callable[[str], object]) -> None:
-    """Steps through a run.
+def parse_line(line: str) -> Event | None:
+    """The event that a typed line means; None = it is none."""
+    command, _, rest = line.strip().partition(" ")
+    command, rest = _SHORT.get(command.lower(), command.lower()), rest.strip()
+    event: Event = {"do": command}
+    if command in ("words", "add"):
+        return event | {"words": rest}
+    if command == "reject":
+        return event | {"reason": rest}
+    if command in ("box", "blob", "scribble", "free"):
+        numbers, _, tightness = rest.partition(" ")
+        event = {"do": "guide"} | ({command: numbers} if command != "free" else {})
+        return event | ({"tightness": float(tightness)} if _is_number(tightness) else {})
+    if command == "behind":
+        return event | {"layers": [name.strip() for name in rest.split(",") if name.strip()]}
+    if command == "branch":
+        at, _, name = rest.partition(" ")
+        return event | ({"at": at} if at else {}) | ({"name": name.strip()} if name.strip() else {})
+    key = {"accept": "pick", "pick": "candidate", "more": "count", "undo": "count", "redo": "count"}.get(command)
+    if key is not None:
+        return event | ({key: int(rest) if rest.isdigit() else rest} if rest else {})
+    return event if command in ("another", "skip", "tree", "finish", "stop", "quit") and not rest else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def dialogue(
+    run: Run,
+    read: Callable[[], str],
+    say: Callable[[str], object],
+    preview: Callable[[np.ndarray], object] | None = None,
+) -> None:
+    """Steps through a run in words.
 
     Args:
         run: the composition; on quit it stays resumable.
         read: gives one line of input, "" at its end.
-        say: shows one line.
+        say: shows text.
+        preview: shows a picture, uint8 (H, W, 3), if the terminal can.
     """
-    say(f"{run.prompt}  (canvas {run.scene.size.width}x{run.scene.size.height})")
-    while not run.finished:
-        draft = run.propose()
-        if draft.proposal is None:
-            step = run.reject(draft, draft.error)
-            say(f"step {step.index}: {step.reason}")
-            if len(run.folder.history.rejected_since_placed()) >= run.config.max_rejections:
-                run.stop("the planner's answers could not be used", draft)
-            continue
-        if not _decide(run, draft, read, say):
-            say(f"saved; go on with: smartscene step {run.folder.path}")
-            break
-    run.finish()
-    say(f"{len(run.scene.layers)} layers: {run.folder.path / 'final.png'}")
+    session = Session(run)
 
+    def tell(events: Iterator[Event]) -> None:
+        for event in events:
+            say(_in_words(event, run))
+            if preview is not None and event["event"] in ("candidates", "step", "head"):
+                preview(_shown(session))
 
-def _show(draft: Draft) -> str:
-    proposal = draft.proposal
-    assert proposal is not None
-    if proposal.stop:
-        return f"step {draft.seed.step}: the planner would stop ({proposal.reason or 'nothing left to add'})"
-    box = ",".join(map(str, proposal.box)) if proposal.box else "anywhere"
-    notes = f"  [{'; '.join(proposal.notes)}]" if proposal.notes else ""
-    return f"step {draft.seed.step}: {proposal.label} - {proposal.description}  at {box}{notes}"
-
-
-def _decide(run: Run, draft: Draft, read: Callable[[], str], say: Callable[[str], object]) -> bool:
-    """Handles one proposal; False = quit."""
-    proposal = draft.proposal
-    assert proposal is not None
-    say(_show(draft))
+    tell(session.start())
     say(HELP)
-    guidance: Guidance | None = None
-    while True:
+    while not session.ended:
         line = read()
-        command, _, rest = line.strip().partition(" ")
-        rest = rest.strip()
-        if not line or command in ("q", "quit"):
-            return False
-        if command in ("a", "accept"):
-            step = run.stop("accepted", draft) if proposal.stop else run.place(draft, proposal, guidance)
-            say(f"step {step.index} {step.outcome} {step.reason}".rstrip())
-            return True
-        if command in ("r", "reject"):
-            run.reject(draft, rest or "rejected by a person")
-            return True
-        if command in ("s", "stop"):
-            run.stop("stopped by a person", draft)
-            return True
-        if command in ("f", "finish"):
-            run.place(draft, proposal, guidance) if not proposal.stop else run.stop("the planner is done", draft)
-            for step in run.steps():
-                say(f"step {step.index} {step.outcome} {step.proposal.description if step.proposal else ''}".rstrip())
-            return True
-        if command in ("e", "edit") and rest:
-            known = run.models.vocabulary.canonical(rest)
-            if known is None:
-                say(f"{rest!r} names nothing that preset {run.config.preset} knows; it is tried all the same")
-            proposal = replace(proposal, label=known or rest, description=rest, stop=False, reason="edited by a person")
-            say(_show(replace(draft, proposal=proposal)))
-        elif command in ("b", "box"):
-            try:
-                guidance = Guidance.from_box(Box.parse(rest, run.scene.size), run.scene.size)
-                say(f"guided by box {rest}; now accept, edit or reject")
-            except UserError as error:
-                say(str(error))
-        else:
+        if line and not line.strip():
+            continue
+        event = parse_line(line) if line else {"do": "quit"}
+        if event is None:
             say(HELP)
+        else:
+            tell(session.handle(event))
+
+
+def _shown(session: Session) -> np.ndarray:
+    """The picture, with the candidate that would be taken."""
+    image, pending = session.run.scene.image, session.pending
+    if pending is None or pending.choice is None:
+        return image
+    mask = pending.choice.candidates[pending.choice.chosen].mask
+    return painted_mask(image, mask, np.zeros_like(mask), HIGHLIGHT, 0.65, 3)
+
+
+def _in_words(event: Event, run: Run) -> str:
+    kind = event["event"]
+    if kind == "hello":
+        return f"{event['prompt']}  (canvas {event['size'][0]}x{event['size'][1]}, branch {event['branch']})"
+    if kind == "proposal":
+        if event["stop"]:
+            return f"step {event['step']}: the planner would stop ({event['reason'] or 'nothing left to add'})"
+        box = ",".join(map(str, event["box"])) if event["box"] else "anywhere"
+        notes = f"  [{'; '.join(event['notes'])}]" if event["notes"] else ""
+        return f"step {event['step']}: {event['label']} - {event['description']}  at {box}{notes}"
+    if kind == "candidates":
+        scores = "  ".join(
+            f"{'*' if c['number'] == event['chosen'] else ''}{c['number']} ({c['score']:.2f})"
+            for c in event["candidates"]
+        )
+        broken = [words for attempt in event["attempts"] if attempt["taken"] for words in attempt["violated"]]
+        return f"candidates {scores}   {event['sheet']}" + (
+            f"\nasked for, but not so: {', '.join(broken)}" if broken else ""
+        )
+    if kind == "step":
+        return f"step {event['index']} {event['outcome']} {event['reason']}".rstrip()
+    if kind == "tree":
+        return "\n".join(tree_lines(run.folder.history))
+    if kind == "error":
+        return str(event["message"])
+    layers = ", ".join(layer["description"] for layer in event["layers"]) or "empty canvas"
+    if kind == "head":
+        return f"head: step {event['head']} on branch {event['branch']} ({layers})"
+    if kind == "finished":
+        return f"finished: {len(event['layers'])} layers, {event['picture']}"
+    return f"saved; go on with: {event['go_on']}"
+
+
+def json_dialogue(run: Run, read: Callable[[], str], write: Callable[[str], object]) -> None:
+    """Steps through a run by JSON lines: one event in, one or more out; see docs/step.md.
+
+    Args:
+        run: the composition.
+        read: gives one line, "" at the end of input, which counts as quit.
+        write: takes one JSON document without newline.
+    """
+    session = Session(run)
+
+    def tell(events: Iterator[Event]) -> None:
+        for event in events:
+            write(json.dumps(event))
+
+    tell(session.start())
+    while not session.ended:
+        line = read()
+        if line and not line.strip():
+            continue
+        event: Any = {"do": "quit"}
+        if line:
+            try:
+                event = json.loads(line)
+            except ValueError as error:
+                event = None
+                write(
+                    json.dumps({"event": "error", "message": f"this line is no JSON ({str(error)[:60]}); one a line"})
+                )
+                continue
+        tell(session.handle(event))
+
+
+def terminal_preview(image: np.ndarray) -> None:
+    """Prints a picture, uint8 (H, W, 3), in half blocks, two pixels a character; nothing where colours are missing."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal or console.color_system is None:
+        return
+    columns = min(PREVIEW_COLUMNS, console.width)
+    rows = max(1, round(columns * image.shape[0] / image.shape[1] / 2))
+    small = np.asarray(Image.fromarray(image).resize((columns, 2 * rows), Image.Resampling.BOX))
+    text = Text()
+    for upper, lower in zip(small[::2], small[1::2], strict=True):
+        for (r, g, b), (x, y, z) in zip(upper, lower, strict=True):
+            text.append("▀", style=f"rgb({r},{g},{b}) on rgb({x},{y},{z})")
+        text.append("\n")
+    console.print(text)

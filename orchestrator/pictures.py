@@ -30,9 +30,10 @@ INK, FAINT, GROUND = (40, 40, 40), (120, 120, 120), (246, 246, 244)
 HIGHLIGHT, GUIDE_COLOUR, BAR = (235, 40, 120), (255, 140, 0), (90, 130, 190)
 
 
-def _caption(
+def caption(
     draw: ImageDraw.ImageDraw, x: int, y: int, text: str, width: int, size: int = 13, fill: tuple[int, int, int] = INK
 ) -> None:
+    """Writes one line, cut to `width` pixels."""
     font = ImageFont.load_default(size)
     while text and draw.textlength(text, font=font) > width:
         text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
@@ -58,7 +59,7 @@ def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], s
     for column, (step, image, layout) in enumerate(frames):
         x = GAP_PX + column * (FRAME_WIDTH_PX + GAP_PX)
         words = step.proposal.description if step.proposal else step.reason
-        _caption(draw, x, 3, f"{step.index}. {words}", FRAME_WIDTH_PX)
+        caption(draw, x, 3, f"{step.index}. {words}", FRAME_WIDTH_PX)
         for row, pixels in enumerate((image, layout)):
             small = Image.fromarray(pixels).resize((FRAME_WIDTH_PX, height), Image.Resampling.LANCZOS)
             sheet.paste(small, (x, CAPTION_PX + GAP_PX + row * (height + GAP_PX)))
@@ -68,16 +69,16 @@ def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], s
 def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]], columns: int, width: int = FRAME_WIDTH_PX) -> np.ndarray:
     """Captioned pictures in a grid; each uint8 (h, w, 3), scaled to `width` pixels. Returns uint8 (H, W, 3)."""
     scaled = []
-    for caption, pixels in pictures:
+    for words, pixels in pictures:
         height = max(1, round(width * pixels.shape[0] / pixels.shape[1]))
-        scaled.append((caption, Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)))
+        scaled.append((words, Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)))
     cell = max((picture.height for _, picture in scaled), default=width) + CAPTION_PX + GAP_PX
     rows = -(-len(scaled) // columns) or 1
     sheet = Image.new("RGB", (columns * (width + GAP_PX) + GAP_PX, rows * cell + GAP_PX), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (caption, picture) in enumerate(scaled):
+    for number, (words, picture) in enumerate(scaled):
         x, y = GAP_PX + number % columns * (width + GAP_PX), GAP_PX + number // columns * cell
-        _caption(draw, x, y, caption, width)
+        caption(draw, x, y, words, width)
         sheet.paste(picture, (x, y + CAPTION_PX))
     return np.asarray(sheet)
 
@@ -115,7 +116,7 @@ def candidate_sheet(
     rows = -(-len(candidates) // columns)
     sheet = Image.new("RGB", (columns * step + MARGIN_PX, TITLE_PX + rows * (cell + MARGIN_PX)), GROUND)
     draw = ImageDraw.Draw(sheet)
-    _caption(draw, MARGIN_PX, 9, title, columns * step - MARGIN_PX, 15)
+    caption(draw, MARGIN_PX, 9, title, columns * step - MARGIN_PX, 15)
     layout, line_px = layout_picture(scene.layout), max(1, round(1.5 * scene.size.width / CANDIDATE_WIDTH_PX))
     guide = _dashed_outline(guidance.map > 0.5, line_px) if guidance else np.zeros_like(hidden)
     for number, candidate in enumerate(candidates):
@@ -123,7 +124,7 @@ def candidate_sheet(
         if number == chosen:
             draw.rounded_rectangle((x - 6, y - 6, x + CANDIDATE_WIDTH_PX + 5, y + cell - 8), 6, "white", HIGHLIGHT, 2)
         for ground, colour, strength in ((layout, label_colour(label), 1.0), (scene.image, HIGHLIGHT, 0.65)):
-            painted = _painted(ground, candidate.mask, hidden, colour, strength, line_px)
+            painted = painted_mask(ground, candidate.mask, hidden, colour, strength, line_px)
             painted[guide] = GUIDE_COLOUR
             small = Image.fromarray(painted).resize((CANDIDATE_WIDTH_PX, height), Image.Resampling.LANCZOS)
             sheet.paste(small, (x, y))
@@ -139,20 +140,20 @@ def _parts(candidate: MaskCandidate) -> dict[str, float]:
 def _scores(
     draw: ImageDraw.ImageDraw, x: int, y: int, candidate: MaskCandidate, number: int, is_chosen: bool
 ) -> None:  # fmt: skip
-    _caption(draw, x, y, f"{number + 1}", 30, 18, HIGHLIGHT if is_chosen else INK)
+    caption(draw, x, y, f"{number + 1}", 30, 18, HIGHLIGHT if is_chosen else INK)
     words = f"score {candidate.score:.2f}{'   taken' if is_chosen else ''}"
-    _caption(draw, x + 30, y + 3, words, CANDIDATE_WIDTH_PX - 30, 14, HIGHLIGHT if is_chosen else INK)
+    caption(draw, x + 30, y + 3, words, CANDIDATE_WIDTH_PX - 30, 14, HIGHLIGHT if is_chosen else INK)
     left, right = x + 120, x + CANDIDATE_WIDTH_PX - 44
     for row, (name, value) in enumerate(_parts(candidate).items()):
         top = y + SCORE_PX + PART_PX * row
-        _caption(draw, x, top, name.replace("_", " ").removesuffix(" frac"), 116, 12, FAINT)
-        _caption(draw, right + 8, top, f"{value:.2f}", 36, 12, FAINT)
+        caption(draw, x, top, name.replace("_", " ").removesuffix(" frac"), 116, 12, FAINT)
+        caption(draw, right + 8, top, f"{value:.2f}", 36, 12, FAINT)
         if 0 <= value <= 1:
             draw.rectangle((left, top + 4, right, top + 10), fill=(225, 225, 222))
             draw.rectangle((left, top + 4, left + round(value * (right - left)), top + 10), fill=BAR)
 
 
-def _painted(
+def painted_mask(
     ground: np.ndarray,
     mask: np.ndarray,
     hidden: np.ndarray,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from scene.candidates import MaskCandidate
+from scene.geometry import Box
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
 from scene.proposal import Proposal
@@ -103,6 +104,7 @@ class Models:
         vocabulary: words that the preset knows.
         notice: what the user must be told once per run (licence), or "".
         weights: name -> sha256 of each weight file, for `run.json`.
+        footprint: mask -> the box of the picture that the inpainter looks at for it; None = all of it.
     """
 
     planner: Planner
@@ -111,3 +113,4 @@ class Models:
     vocabulary: Vocabulary
     notice: str = ""
     weights: Mapping[str, Any] = field(default_factory=dict)
+    footprint: Callable[[np.ndarray], Box] | None = None

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
-import re
+import io
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
-from orchestrator.history import History, StepRecord
-from orchestrator.pictures import strip_picture
-from runtime.files import write_atomic, write_json
+from orchestrator.disk import digest, png_bytes, save_png, told_clearly
+from orchestrator.history import MAIN, ROOT, History, StepRecord
+from orchestrator.migrations import RUN_SCHEMA_VERSION, read_json
+from runtime.files import write_bytes, write_json
 from scene.errors import UserError
 from scene.geometry import Size
-from scene.graph import graph_to_json, scene_graph
 from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
 from scene.layout import layout_picture
+from scene.vocabulary import Vocabulary
 
-RUN_SCHEMA_VERSION = 2  # 2 adds by, behind, order, context and seed to steps; 1 still opens
-READABLE_SCHEMAS = (1, 2)
-SCENE_SCHEMA_VERSION = 1
-
-
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Writes uint8 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W) as 0/255, atomically."""
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * 255
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    write_atomic(path, lambda temporary: picture.save(temporary, format="PNG"))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({str(error)[:80]}); restore it or start a new run") from None
-    if not isinstance(data, dict) or data.get("schema_version") not in READABLE_SCHEMAS:
-        found = data.get("schema_version") if isinstance(data, dict) else None
-        raise UserError(f"{path} has schema {found}, need 1 to {RUN_SCHEMA_VERSION}; use a matching smartscene")
-    return data
+LOCK = ".lock"
+LOST_HISTORY = "delete it, and the run goes on from its newest step (names of branches are lost)"
 
 
 class RunFolder:
@@ -54,10 +36,15 @@ class RunFolder:
         self.path, self.facts, self.history, self._lock = path, facts, history, lock
         self.size = Size(*facts["size"])
 
+    @property
+    def writable(self) -> bool:
+        """It was opened for writing and still holds its lock."""
+        return self._lock is not None
+
     @staticmethod
     def check_free(path: Path) -> None:
         """Raises UserError unless a run can be made at `path` (absent or an empty folder, on a writable disk)."""
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and not _is_bare(path):
             raise UserError(f"{path} is not empty and holds no run of this prompt; choose another --out")
         probe = path if path.is_dir() else next(parent for parent in path.absolute().parents if parent.exists())
         if not probe.is_dir() or (path.exists() and not path.is_dir()):
@@ -73,10 +60,16 @@ class RunFolder:
     def create(cls, path: Path, facts: Mapping[str, Any]) -> RunFolder:
         """Makes a new run; `facts` goes into `run.json` and must hold prompt, seed, size and config."""
         cls.check_free(path)
-        (path / "steps").mkdir(parents=True)
+        with told_clearly(path):
+            (path / "steps").mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         complete = {"schema_version": RUN_SCHEMA_VERSION, **facts}
-        write_json(path / "run.json", complete)
+        try:
+            with told_clearly(path):
+                write_json(path / "run.json", complete)
+        except BaseException:
+            lock.close()
+            raise
         return cls(path, complete, History(), lock)
 
     @classmethod
@@ -88,34 +81,20 @@ class RunFolder:
         """
         if not (path / "run.json").is_file():
             raise UserError(f"no run in {path} (run.json is missing); name a folder that smartscene generate made")
-        facts = _read_json(path / "run.json")
+        facts = read_json(path / "run.json", "run")
         if not {"prompt", "seed", "size", "config"} <= facts.keys():
             raise UserError(f"{path / 'run.json'} lacks prompt, seed, size or config; restore it or start a new run")
         lock = _lock(path) if write else None
-        steps: dict[int, StepRecord] = {}
-        for folder in sorted((path / "steps").glob("[0-9]*")):
-            if not (folder / "step.json").is_file():
-                if write:
-                    shutil.rmtree(folder)  # the step under way when the process died
-                continue
-            data = _read_json(folder / "step.json")
-            del data["schema_version"]
-            try:
-                steps[int(folder.name)] = StepRecord.from_json(data)
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{folder / 'step.json'} is broken ({error}); restore it or start a new run") from None
-        return cls(path, facts, History(steps, cls._head(path, steps)), lock)
-
-    @staticmethod
-    def _head(path: Path, steps: Mapping[int, StepRecord]) -> int:
-        """The stored head, moved on to a step that was written just before a crash could store it."""
-        head = int(_read_json(path / "history.json")["head"]) if (path / "history.json").exists() else 0
-        newest = max(steps, default=0)
-        if newest and steps[newest].parent == head:
-            known = _read_json(path / "history.json")["steps"] if (path / "history.json").exists() else []
-            if newest not in [node["id"] for node in known]:
-                return newest
-        return head
+        try:
+            if write:
+                with told_clearly(path):
+                    _sweep(path)
+            steps = _read_steps(path)
+            return cls(path, facts, _read_history(path, steps), lock)
+        except BaseException:
+            if lock:
+                lock.close()
+            raise
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -123,50 +102,109 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def vocabulary(self) -> Vocabulary:
+        """The words of the run's world, without loading a model."""
+        from orchestrator.assemble import load_vocabulary
+
+        try:
+            return load_vocabulary(self.facts["config"]["world"])
+        except (KeyError, TypeError):
+            raise UserError(f"{self.path / 'run.json'} lacks config.world; restore it") from None
+
     def step_dir(self, index: int) -> Path:
         """Folder of a step."""
         return self.path / "steps" / f"{index:04d}"
 
-    def add_step(self, step: StepRecord, pictures: Mapping[str, np.ndarray]) -> None:
-        """Writes a step's pictures, then its `step.json`, then the new head."""
+    def add_step(self, step: StepRecord, pictures: Mapping[str, np.ndarray]) -> StepRecord:
+        """Writes a step's pictures, then its `step.json`, then the new head; returns the step with its `files`."""
         folder = self.step_dir(step.index)
-        folder.mkdir()
-        for name, pixels in pictures.items():
-            save_png(folder / f"{name}.png", pixels)
-        write_json(folder / "step.json", {"schema_version": RUN_SCHEMA_VERSION, **step.to_json()})
-        self.set_history(self.history.add(step))
+        with told_clearly(self.path):
+            if folder.exists():
+                shutil.rmtree(folder)  # what an attempt that ran out of disk space left
+            folder.mkdir()
+            files = {name: save_png(folder / f"{name}.png", pixels) for name, pixels in pictures.items()}
+            step = replace(step, files=files)
+            write_json(folder / "step.json", {"schema_version": RUN_SCHEMA_VERSION, **step.to_json()})
+        self.history = self.history.add(step)  # from here on the step exists, whatever happens to history.json
+        self.set_history(self.history)
+        return step
 
     def set_history(self, history: History) -> None:
         """Stores the tree and its head."""
-        self.history = history
         nodes = [{"id": s.index, "parent": s.parent, "outcome": s.outcome} for s in history.steps.values()]
-        write_json(
-            self.path / "history.json", {"schema_version": RUN_SCHEMA_VERSION, "head": history.head, "steps": nodes}
-        )
+        data = {"schema_version": RUN_SCHEMA_VERSION, "head": history.head, "branch": history.branch}
+        data |= {"branches": dict(history.branches), "trail": list(history.trail), "steps": nodes}
+        with told_clearly(self.path):
+            write_json(self.path / "history.json", data)
+        self.history = history
 
     def picture(self, index: int, name: str, mode: str) -> np.ndarray:
-        """Reads a PNG of a step in a PIL mode.
+        """Reads a PNG of a step in a PIL mode; one that is lost or was changed is made again from what it came from.
 
         Raises:
-            UserError: missing, unreadable, or of another size than the canvas.
+            UserError: missing, unreadable, not what was written, or of another size than the canvas; and it cannot be
+                made again.
         """
         path = self.step_dir(index) / f"{name}.png"
+        wanted = self.history.steps[index].files.get(name, "")
         try:
-            with Image.open(path, formats=["PNG"]) as picture:
-                if picture.size != tuple(self.size):
-                    raise UserError(f"{path} is {picture.size}, the canvas is {tuple(self.size)}; restore the file")
-                return np.asarray(picture.convert(mode))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({str(error)[:80]}); restore it or start a new run") from None
+            return self._read(path, wanted, mode)
+        except UserError:
+            data = self._again(index, name) if wanted else None
+            if data is None:
+                raise
+        if self.writable:
+            with told_clearly(self.path):
+                write_bytes(path, data)
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture.convert(mode))
 
-    def scene(self) -> LayeredScene:
-        """The scene at the head, rebuilt from the steps.
+    def _read(self, path: Path, wanted: str, mode: str) -> np.ndarray:
+        parent = self.history.steps[int(path.parent.name)].parent
+        remedy = f"restore it, or go on from before that step: smartscene branch {self.path} {parent}"
+        try:
+            data = path.read_bytes()
+            if wanted and digest(data) != wanted:
+                raise UserError(f"{path} cannot be read (it is not what was written: its sha256 differs); {remedy}")
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+                if picture.size != tuple(self.size):
+                    raise UserError(f"{path} is {picture.size}, the canvas is {tuple(self.size)}; {remedy}")
+                return np.asarray(picture.convert(mode))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{path} cannot be read ({str(error)[:80]}); {remedy}") from None
+
+    def _again(self, index: int, name: str) -> bytes | None:
+        """The bytes of a lost picture, made from the step's other pictures or its scene; None if they do not serve."""
+        step = self.history.steps[index]
+        folder = self.step_dir(index)
+        kind, _, layer = name.partition("-")
+        other = f"-{layer}" if layer else ""
+        try:
+            if kind == "amodal":
+                rgba = self._read(folder / f"layer{other}.png", step.files[f"layer{other}"], "RGBA")
+                pixels = rgba[..., 3] > 0
+            elif name == "layer":
+                image = self._read(folder / "image.png", step.files["image"], "RGB")
+                mask = self._read(folder / "amodal.png", step.files["amodal"], "L") > 0
+                pixels = np.dstack([image * mask[..., None], mask.astype(np.uint8) * 255])
+            elif name in ("image", "layout"):
+                scene = self.scene(index)
+                pixels = scene.image if name == "image" else layout_picture(scene.layout)
+            else:
+                return None
+        except (UserError, KeyError):
+            return None
+        data = png_bytes(pixels)
+        return data if digest(data) == step.files[name] else None
+
+    def scene(self, to: int | None = None) -> LayeredScene:
+        """The scene at a step (default: the head), rebuilt from the steps.
 
         Raises:
             UserError: a picture is missing or broken, or a step names layers that are not there.
         """
         scene = LayeredScene(self.size, self.facts["prompt"])
-        for step in self.history.path():
+        for step in self.history.path(to):
             try:
                 scene = self._replay(scene, step)
             except (KeyError, ValueError) as error:
@@ -177,6 +215,16 @@ class RunFolder:
     def _replay(self, scene: LayeredScene, step: StepRecord) -> LayeredScene:
         if step.outcome == "reordered":
             return scene.reordered(step.order)
+        if step.outcome == "edited":
+            for id in step.removed:
+                scene = scene.without(id)
+            for change in step.changes:
+                id = int(change["layer"])
+                provenance = {"step": step.index, "mask": f"steps/{step.index:04d}/amodal-{id}.png"}
+                mask = self.picture(step.index, f"amodal-{id}", "L") > 0
+                rgba = self.picture(step.index, f"layer-{id}", "RGBA")
+                scene = scene.with_changed(Layer(id, change["label"], change["description"], mask, rgba, provenance))
+            return scene
         if step.outcome != "placed" or step.proposal is None:
             return scene
         mask = self.picture(step.index, "amodal", "L") > 0
@@ -199,62 +247,79 @@ class RunFolder:
             path = self.step_dir(step.index) / "step.json"
             raise UserError(f"{path} is broken ({error}); restore it or start a new run") from None
 
-    def write_products(self, scene: LayeredScene) -> None:
-        """Writes final.png, layout.png, strip.png, scene.json and layers/ for the head."""
-        save_png(self.path / "final.png", scene.image)
-        save_png(self.path / "layout.png", layout_picture(scene.layout))
-        shown = [step for step in self.history.path() if step.outcome in ("placed", "reordered")]
-        frames = [
-            (step, self.picture(step.index, "image", "RGB"), self.picture(step.index, "layout", "RGB"))
-            for step in shown
-        ]
-        save_png(self.path / "strip.png", strip_picture(frames, self.size))
-        folder = self.path / "layers"
-        folder.mkdir(exist_ok=True)
-        entries, names = [], set()
-        for order, layer in enumerate(scene.layers):
-            slug = re.sub(r"[^a-z0-9]+", "-", layer.label.lower()).strip("-") or "object"
-            name = f"{order + 1:02d}-{slug}.png"
-            names.add(name)
-            if layer.rgba is not None:
-                save_png(folder / name, layer.rgba)
-            box = layer.box
-            entries.append(
-                {
-                    "id": layer.id,
-                    "label": layer.label,
-                    "description": layer.description,
-                    "step": layer.id,
-                    "box": list(box) if box else None,
-                    "mask": f"steps/{layer.id:04d}/amodal.png",
-                    "rgba": f"layers/{name}",
-                }
-            )
-        for old in folder.glob("*.png"):
-            if old.name not in names:
-                old.unlink()
-        write_json(
-            self.path / "scene.json",
-            {
-                "schema_version": SCENE_SCHEMA_VERSION,
-                "size": list(scene.size),
-                "prompt": scene.prompt,
-                "head": self.history.head,
-                "layers": entries,
-                "graph": graph_to_json(scene_graph(scene)),
-            },
+
+def _is_bare(path: Path) -> bool:
+    """Empty, but for what a start that was killed before run.json leaves."""
+    for item in path.iterdir():
+        bare_steps = item.name == "steps" and item.is_dir() and not any(item.iterdir())
+        if not (item.name == LOCK or bare_steps or (item.name.startswith(".run.json.") and item.suffix == ".tmp")):
+            return False
+    return True
+
+
+def _sweep(path: Path) -> None:
+    """Clears away what a process that died left: steps without step.json, temporary files."""
+    for folder in sorted((path / "steps").glob("[0-9]*")):
+        if not (folder / "step.json").is_file():
+            shutil.rmtree(folder)
+    for left in (*path.glob(".*.tmp"), *path.glob("*/.*.tmp"), *path.glob("steps/*/.*.tmp")):
+        left.unlink()
+
+
+def _read_steps(path: Path) -> dict[int, StepRecord]:
+    steps: dict[int, StepRecord] = {}
+    for folder in sorted((path / "steps").glob("[0-9]*")):
+        if not (folder / "step.json").is_file():
+            continue
+        remedy = f"restore it, or remove {folder} and what was built on it"
+        data = read_json(folder / "step.json", "step", remedy)
+        del data["schema_version"]
+        try:
+            steps[int(folder.name)] = StepRecord.from_json(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / 'step.json'} is broken ({error}); {remedy}") from None
+    return steps
+
+
+def _read_history(path: Path, steps: dict[int, StepRecord]) -> History:
+    """The stored tree, moved on to a step that was written just before a crash could store it."""
+    file = path / "history.json"
+    newest = max(steps, default=ROOT)
+    if not file.exists():
+        return History(steps, newest, {MAIN: newest})
+    data = read_json(file, "history", LOST_HISTORY)
+    try:
+        known = {int(node["id"]) for node in data["steps"]}
+        history = History(
+            {index: step for index, step in steps.items() if index in known or index != newest},
+            int(data["head"]),
+            {str(name): int(step) for name, step in data["branches"].items()},
+            str(data["branch"]),
+            tuple(map(int, data["trail"])),
         )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is broken ({error}); {LOST_HISTORY}") from None
+    lost = sorted(known - set(steps))
+    if lost:
+        raise UserError(f"{path / 'steps'} lacks step {lost[0]}, which history.json names; restore steps/{lost[0]:04d}")
+    if newest not in history.steps and newest != ROOT:
+        if steps[newest].parent == history.head:
+            return history.add(steps[newest])
+        return replace(history, steps=steps)
+    return history
 
 
 def _lock(path: Path) -> IO[bytes]:
     """An advisory lock that ends with the process, however it ends."""
     try:
-        file = (path / ".lock").open("wb")
+        file = (path / LOCK).open("wb")
     except OSError as error:
         raise UserError(f"cannot write to {path} ({error.strerror}); make it writable") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         file.close()
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise UserError(f"cannot lock {path} ({error.strerror}); copy the run to a local disk") from None
         raise UserError(f"another process works on {path}; wait for it or end it") from None
     return file

@@ -18,7 +18,7 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
     Returns:
         Nodes: layer id with `label`, `description`, `box` ([x0, y0, x1, y1] or null), `area_px`, `visible_px` (what
         nearer layers leave of it), `order` (0 = back).
-        Edges: from an object to what it relates to, key = attribute `relation`, `source` = "masks"; "in front of"
+        Edges: from an object to what it relates to, key = attribute `relation`, `origin` = "masks"; "in front of"
         and "behind" follow the order of the layers and carry `hidden_frac`, the share of the farther object's mask
         that the nearer one covers.
     """
@@ -42,12 +42,18 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
                 continue
             beside = [] if surfaces & {a.id, b.id} else box_relations(box_a, box_b)
             for relation in (*beside, *mask_relations(a.mask, b.mask, i > j)):
-                graph.add_edge(a.id, b.id, key=relation, relation=relation, source="masks")
+                graph.add_edge(a.id, b.id, key=relation, relation=relation, origin="masks")
             if graph.has_edge(a.id, b.id, key="in front of"):
                 hidden = round(float((a.mask & b.mask).sum() / b.mask.sum()), 4)
                 graph.edges[a.id, b.id, "in front of"]["hidden_frac"] = hidden
-                graph.add_edge(b.id, a.id, key="behind", relation="behind", source="masks", hidden_frac=hidden)
+                graph.add_edge(b.id, a.id, key="behind", relation="behind", origin="masks", hidden_frac=hidden)
     return graph
+
+
+def add_asked(graph: nx.MultiDiGraph, first: int, second: int, relation: str, words: str, holds: bool) -> None:
+    """Adds an edge for a relation that was asked for: `origin` = "prompt", `words` that say so, whether it `holds`."""
+    key = f"asked: {relation}"
+    graph.add_edge(first, second, key=key, relation=relation, origin="prompt", words=words, holds=holds)
 
 
 def graph_to_json(graph: nx.MultiDiGraph) -> dict[str, Any]:

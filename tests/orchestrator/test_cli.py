@@ -98,7 +98,7 @@ def test_dialogue_accepts_edits_rejects_and_quits(tmp_path: Path) -> None:
     assert not run.finished
     run.close()
     _, again = Composer.for_run(tmp_path / "run", models=fake_models())
-    lines = iter(["f\n"])
+    lines = iter(["f\n", "q\n"])
     dialogue(again, lambda: next(lines), said.append)
     assert again.finished
 

@@ -143,7 +143,8 @@ def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
         ("run.json", b'{"schema_version": 1}', "lacks prompt"),
         ("history.json", b"[]", "schema None"),
         ("steps/0002/step.json", b'{"schema_version": 1, "index": 2}', "is broken"),
-        ("steps/0002/amodal.png", b"\x89PNG broken", "cannot be read"),
+        ("steps/0002/step.json", b"", "cannot be read"),
+        ("history.json", b'{"schema_version": 3}', "is broken .*goes on from its newest step"),
     ],
 )
 def test_broken_folders_are_named_in_one_line(tmp_path: Path, name: str, content: bytes, match: str) -> None:
@@ -152,3 +153,42 @@ def test_broken_folders_are_named_in_one_line(tmp_path: Path, name: str, content
     with pytest.raises(UserError, match=match) as caught:
         Composer.for_run(tmp_path / "run", models=fake_models())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["amodal", "layer"])
+@pytest.mark.parametrize("content", [b"\x89PNG broken", None])
+def test_a_lost_picture_is_made_again_to_the_byte(tmp_path: Path, name: str, content: bytes | None) -> None:
+    finished(tmp_path / "run")
+    file, final = tmp_path / "run" / "steps" / "0003" / f"{name}.png", (tmp_path / "run" / "final.png").read_bytes()
+    before = file.read_bytes()
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    _, run = Composer.for_run(tmp_path / "run", models=fake_models())
+    run.finish()
+    run.close()
+    assert file.read_bytes() == before
+    assert (tmp_path / "run" / "final.png").read_bytes() == final
+
+
+def test_a_tampered_step_is_named_and_can_be_left_behind(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    stolen = run.folder.step_dir(4)
+    for name in ("layer", "amodal"):
+        (run.folder.step_dir(3) / f"{name}.png").write_bytes((stolen / f"{name}.png").read_bytes())  # valid PNGs
+    with pytest.raises(UserError, match=r"0003/amodal.png cannot be read .*sha256 differs.*smartscene branch .* 2"):
+        Composer.for_run(tmp_path / "run", models=fake_models())
+    folder = RunFolder.open(tmp_path / "run")
+    folder.set_history(folder.history.branched(2))
+    folder.close()
+    _, again = Composer.for_run(tmp_path / "run", models=fake_models())
+    assert [layer.label for layer in again.scene.layers] == ["sky", "grass"]
+    again.close()
+
+
+def test_without_a_history_file_the_newest_step_is_the_head(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (tmp_path / "run" / "history.json").unlink()
+    folder = RunFolder.open(tmp_path / "run", write=False)
+    assert folder.history.head == run.folder.history.head == 5

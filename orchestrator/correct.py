@@ -1,0 +1,106 @@
+"""Bounded self-correction: the mask that is taken keeps the relations that the prompt asks for, where one can be had.
+
+Candidates first (another sample), then another place (the guide is moved), then the planner is asked again and told
+what does not hold. Nothing is rendered before the choice is made. Each attempt is kept in the step's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.asked import as_words, broken, open_claims, place_for
+from orchestrator.request import Request
+from scene.candidates import MaskCandidate
+from scene.corpus.claims import RelationClaim
+from scene.errors import ModelError
+from scene.geometry import Box
+from scene.guidance import Guidance
+
+if TYPE_CHECKING:
+    from orchestrator.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What to render.
+
+    Attributes:
+        request, candidates, chosen: the object, its masks, and the index of the one to take.
+        attempts: `how` ("first", "sample", "move", "ask"), `violated`, `taken`, in order; empty when nothing was asked.
+    """
+
+    request: Request
+    candidates: tuple[MaskCandidate, ...]
+    chosen: int
+    attempts: tuple[dict[str, Any], ...] = ()
+
+
+def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limit: int) -> Choice:
+    """The candidate that breaks the fewest relations, after at most `limit` tries beyond the candidates at hand."""
+    label = request.proposal.label
+    claims = open_claims(run.scene, label, run.models.vocabulary)
+    if not claims:
+        return Choice(request, tuple(candidates), 0)
+    tries: list[tuple[str, Request, tuple[MaskCandidate, ...], int, list[RelationClaim]]] = []
+
+    def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> int:
+        counted = [broken(claims, run.scene, label, c.mask, asked.behind) for c in masks[: 1 if only_first else None]]
+        best = min(range(len(counted)), key=lambda number: (len(counted[number]), number))
+        tries.append((how, asked, tuple(masks), best, counted[best]))
+        return len(counted[best])
+
+    left = consider("first", request, candidates, only_first=True)
+    if left and len(candidates) > 1:
+        left = min(left, consider("sample", request, candidates))
+    for how in ("move", "ask")[:limit]:
+        if not left:
+            break
+        again = (_elsewhere if how == "move" else _asked_again)(run, request, candidates[0], tries[-1][4])
+        if again is None:
+            continue
+        try:
+            masks = run.masks(again, len(candidates))
+        except ModelError:
+            continue
+        left = min(left, consider(how, again, masks))
+    taken = min(range(len(tries)), key=lambda number: (len(tries[number][4]), number))
+    _, asked, kept, chosen, _ = tries[taken]
+    attempts = tuple(
+        {"how": how, "violated": as_words(violated), "taken": number == taken}
+        for number, (how, _, _, _, violated) in enumerate(tries)
+    )
+    return Choice(asked, kept, chosen, attempts)
+
+
+def _elsewhere(
+    run: Run, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
+) -> Request | None:
+    box = Box.from_mask(candidate.mask)
+    if box is None:
+        return None
+    place = place_for(violated[0], request.proposal.label, box, run.scene)
+    if place is None or place.area == 0 or place == box:
+        return None
+    return replace(
+        request, seed=request.seed.retry(), guidance=Guidance.from_box(place, run.scene.size), guide_by="planner"
+    )
+
+
+def _asked_again(
+    run: Run, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
+) -> Request | None:
+    """The planner's next word on the same object; another object is not what was asked."""
+    seed = request.seed.retry().retry()
+    turn = "; ".join(f"the {words}" for words in as_words(violated))
+    try:
+        proposal = run.models.planner.propose(
+            run.scene, run.prompt, seed=seed, turn=turn, rejected=run.folder.history.refused()
+        )
+    except ModelError:
+        return None
+    if proposal.stop or proposal.label != request.proposal.label or proposal.box is None:
+        return None
+    guidance = Guidance.from_box(proposal.box, run.scene.size)
+    return replace(request, seed=seed, guidance=guidance, guide_by="planner")

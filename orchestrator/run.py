@@ -1,0 +1,341 @@
+"""A run under way: propose, mask, render, checkpoint. A model's mistake becomes a rejected step; our bug propagates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from orchestrator.asked import live_graph, verdicts
+from orchestrator.config import ComposeConfig
+from orchestrator.correct import choose
+from orchestrator.edits import Insertion, Wish, consider, moved, place, reorder
+from orchestrator.history import History, StepRecord
+from orchestrator.ports import Models
+from orchestrator.products import go, write_products
+from orchestrator.rendering import check_seed, drawn_inside, render_key
+from orchestrator.request import By, Request
+from orchestrator.run_folder import RunFolder
+from scene.candidates import MaskCandidate
+from scene.errors import ModelError, SmartSceneError
+from scene.guidance import Guidance
+from scene.layers import Layer, LayeredScene
+from scene.layout import layout_picture
+from scene.proposal import Proposal
+from scene.seeds import StepSeed
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposal (or why there is none) that waits for a decision, with the seed of the step it would become."""
+
+    seed: StepSeed
+    proposal: Proposal | None
+    error: str
+    seconds: float
+
+
+class Run:
+    """A composition under way.
+
+    `steps()` runs it to the end; `propose`, `place`, `reject` and `stop` let a person decide each step; `insert` and
+    `reorder` change the scene at any time, finished or not.
+    """
+
+    def __init__(self, folder: RunFolder, config: ComposeConfig, models: Models) -> None:
+        self.folder, self.config, self.models = folder, config, models
+        self.prompt: str = folder.facts["prompt"]
+        self.scene: LayeredScene = folder.scene()
+
+    @property
+    def finished(self) -> bool:
+        """The head of the history is a stop."""
+        return self.folder.history.finished
+
+    @property
+    def unknown(self) -> list[str]:
+        """Words of the prompt that name something the preset does not know."""
+        return list(self.folder.facts.get("unknown", []))
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture so far."""
+        return Image.fromarray(self.scene.image)
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Runs to the end, yielding each step once it is on disk; then writes the final pictures."""
+        while not self.finished:
+            yield self.advance()
+        self.finish()
+
+    def advance(self) -> StepRecord:
+        """One automatic step."""
+        stop = self.limit()
+        if stop:
+            return self.stop(stop)
+        draft = self.propose()
+        if draft.proposal is None:
+            return self.reject(draft, draft.error)
+        if draft.proposal.stop:
+            return self.stop(draft.proposal.reason or "the planner is done", draft)
+        return self.place(draft)
+
+    def propose(self) -> Draft:
+        """Asks the planner for the next object."""
+        history = self.folder.history
+        seed = StepSeed(int(self.folder.facts["seed"]), history.next_id)
+        started = time.monotonic()
+        try:
+            proposal = self.models.planner.propose(
+                self.scene, self.prompt, seed=seed, turn=history.said() or None, rejected=history.refused()
+            )
+        except ModelError as error:
+            return Draft(seed, None, f"planner: {error}", time.monotonic() - started)
+        return Draft(seed, proposal, "", time.monotonic() - started)
+
+    def draft_seed(self, number: int) -> Draft:
+        """A draft without the planner's word, for an object of a person."""
+        return Draft(StepSeed(int(self.folder.facts["seed"]), number), None, "", 0.0)
+
+    def place(self, draft: Draft, proposal: Proposal | None = None, guidance: Guidance | None = None) -> StepRecord:
+        """Predicts the mask, renders the object and checkpoints the step.
+
+        Args:
+            draft: what `propose` gave.
+            proposal: used in its place (edited words).
+            guidance: the person's hint; without it the planner's coarse box is used.
+
+        Returns:
+            The step: placed, or rejected when no usable mask came.
+        """
+        proposal = proposal or draft.proposal
+        if proposal is None or proposal.stop:
+            raise ValueError("place needs a proposal with an object")
+        by: By = "person"
+        if guidance is None and proposal.box and self.config.planner.use_box:
+            guidance, by = Guidance.from_box(proposal.box, self.scene.size), "planner"
+        request = Request(draft.seed, proposal, guidance, by)
+        timings = {"propose_s": round(draft.seconds, 3)}
+        started = time.monotonic()
+        try:
+            candidates = self.masks(request, self.config.masker.candidates)
+        except ModelError as error:
+            return self.reject(draft, f"masker: {error}", proposal)
+        choice = choose(self, request, candidates, self.config.corrections)
+        timings["mask_s"] = round(time.monotonic() - started, 3)
+        return self.render(choice.request, choice.candidates, choice.chosen, timings, attempts=choice.attempts)
+
+    def masks(self, request: Request, count: int) -> list[MaskCandidate]:
+        """Candidate masks, best first, predicted on what lies beneath the object's place.
+
+        Raises:
+            ModelError: no usable mask came.
+        """
+        return self.models.masker.predict(
+            self.scene.beneath(request.behind),
+            request.proposal.label,
+            request.proposal.description,
+            request.context or self.prompt,
+            guidance=request.guidance,
+            count=count,
+            seed=request.seed,
+        )
+
+    def render(
+        self,
+        request: Request,
+        candidates: Sequence[MaskCandidate],
+        chosen: int,
+        timings: Mapping[str, float],
+        pictures: Mapping[str, np.ndarray] | None = None,
+        attempts: Sequence[Mapping[str, Any]] = (),
+    ) -> StepRecord:
+        """Renders a candidate whole, on the picture beneath its place, and checkpoints the step.
+
+        Args:
+            request: the object.
+            candidates: what `masks` gave.
+            chosen: index of the one to take.
+            timings: seconds spent so far.
+            pictures: more pictures to keep with the step, by name.
+            attempts: what self-correction tried.
+
+        Raises:
+            ModelError: the inpainter cannot draw it.
+        """
+        proposal, mask, number = request.proposal, candidates[chosen].mask, request.seed.step
+        beneath = self.scene.beneath(request.behind).image
+        started = time.monotonic()
+        rgba = self.draw(beneath, mask, proposal.label, proposal.description, request.context, request.seed)
+        seconds = round(time.monotonic() - started, 3)
+        layer = Layer(number, proposal.label, proposal.description, mask, rgba, {"step": number})
+        scene = self.scene.with_layer(layer, request.behind)
+        visible = scene.visible(number)
+        if not np.array_equal(scene.image[~visible], self.scene.image[~visible]):
+            raise SmartSceneError("an object behind others changed pixels in front of it")
+        step = StepRecord(
+            index=number,
+            parent=self.folder.history.head,
+            outcome="placed",
+            proposal=proposal,
+            guidance=request.guidance_json(),
+            candidates=tuple({"score": round(c.score, 6), **c.details} for c in candidates),
+            chosen=chosen,
+            timings={**timings, "render_s": seconds},
+            by=request.by,
+            behind=request.behind,
+            context=request.context,
+            seed=None if request.seed.run == self.folder.facts["seed"] else request.seed.run,
+            attempts=tuple(attempts),
+            key=self.key(beneath, mask, proposal.label, proposal.description, request.context, request.seed),
+        )
+        made = {"mask": visible, "amodal": mask, "layer": rgba}
+        made |= {"layout": layout_picture(scene.layout), "image": scene.image}
+        step = self.folder.add_step(step, {**made, **_drawing(request.guidance), **(pictures or {})})
+        self.scene = scene
+        return step
+
+    def draw(
+        self, beneath: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed
+    ) -> np.ndarray:
+        """The object alone, uint8 (H, W, 4), rendered on the picture `beneath` inside `mask`, in the run's style.
+
+        Raises:
+            ModelError: the inpainter cannot draw it.
+        """
+        image = self.models.inpainter.render(
+            beneath, mask, label, self._styled(description), context or self.prompt, seed=seed
+        )
+        return drawn_inside(image, mask, beneath)
+
+    def key(
+        self, beneath: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed
+    ) -> str:
+        """Content address of what `draw` gives: equal keys, equal pixels."""
+        words = (label, self._styled(description), context or self.prompt)
+        return render_key(self.models, beneath, mask, words, seed)
+
+    def _styled(self, description: str) -> str:
+        return f"{description}, {self.config.style}" if self.config.style else description
+
+    def consider(
+        self,
+        words: str,
+        *,
+        guidance: Guidance | None = None,
+        behind: Sequence[str | int] = (),
+        context: str = "",
+        count: int = 4,
+        pick: int | None = None,
+        seed: int | None = None,
+    ) -> Insertion:
+        """Candidate masks of an object that a person wants, with their contact sheet; nothing is placed.
+
+        Args:
+            words: the object, like "a brown dog".
+            guidance: box, blob or scribble; None = mask-free.
+            behind: ids, labels or descriptions of layers that it goes behind.
+            context: caption of the scene; "" = the run's prompt.
+            count: candidates, 1 to 16.
+            pick: number of the candidate to take, 1 = best; None = the best.
+            seed: root of the random numbers; None = the run's.
+
+        Raises:
+            UserError: an object that the preset does not know, no such layer, numbers out of range, no usable mask.
+        """
+        if seed is not None:
+            check_seed(seed)
+        vocabulary, preset = self.models.vocabulary, self.config.preset
+        wish = Wish.checked(words, self.scene, vocabulary, preset, behind=behind, count=count, pick=pick)
+        return consider(self, wish, guidance=guidance, context=context, seed=seed)
+
+    def insert(self, wanted: str | Insertion, **options: Any) -> StepRecord:
+        """Adds an object, finished run or not: what `consider` gave, or words with the options of `consider`.
+
+        A finished run stays finished. The run's pictures are renewed.
+
+        Raises:
+            UserError: as `consider`.
+        """
+        return place(self, self.consider(wanted, **options) if isinstance(wanted, str) else wanted)
+
+    def reorder(self, layer: str | int, **where: Any) -> StepRecord:
+        """Moves a layer `behind=`, `in_front_of=` (another layer) or `to=` (position, 1 = rearmost); see `moved`."""
+        order, reason = moved(self.scene, str(layer), **where)
+        self.scene = reorder(self.folder, self.scene, order, reason, self.models.vocabulary)
+        return self.folder.history.steps[self.folder.history.head]
+
+    def reject(self, draft: Draft, reason: str, proposal: Proposal | None = None, *, by: By = "planner") -> StepRecord:
+        """Records that nothing was placed, and why. The planner is told the label, and a person's reason."""
+        return self._nothing("rejected", draft, reason, proposal, by)
+
+    def skip(self, draft: Draft) -> StepRecord:
+        """Records that a person wants something else first; after the next object it may be proposed again."""
+        return self._nothing("skipped", draft, "not now", None, "person")
+
+    def _nothing(self, outcome: Any, draft: Draft, reason: str, proposal: Proposal | None, by: By) -> StepRecord:
+        step = StepRecord(
+            index=draft.seed.step,
+            parent=self.folder.history.head,
+            outcome=outcome,
+            proposal=proposal or draft.proposal,
+            reason=reason,
+            timings={"propose_s": round(draft.seconds, 3)},
+            by=by,
+        )
+        self.folder.add_step(step, {})
+        return step
+
+    def stop(self, reason: str, draft: Draft | None = None) -> StepRecord:
+        """Ends the scene here."""
+        history = self.folder.history
+        step = StepRecord(
+            history.next_id, history.head, "stopped", draft.proposal if draft else None, reason=reason,
+            timings={"propose_s": round(draft.seconds, 3)} if draft else {},
+        )  # fmt: skip
+        self.folder.add_step(step, {})
+        return step
+
+    def finish(self) -> None:
+        """Writes final.png, layout.png, strip.png, scene.json and layers/ for where the run stands."""
+        write_products(self.folder, self.scene, live_graph(self.scene, self.models.vocabulary))
+
+    def relations(self) -> list[dict[str, Any]]:
+        """What the prompt asks for, and whether it holds; see `verdicts`."""
+        return verdicts(self.scene, self.models.vocabulary)
+
+    def go(self, history: History) -> None:
+        """Moves the head (undo, redo, branch): no step is changed. Renews the run's pictures.
+
+        Args:
+            history: what `History.undone`, `redone`, `branched` or `switched` gave.
+        """
+        self.scene = go(self.folder, history, self.models.vocabulary)
+
+    def close(self) -> None:
+        """Lets other processes work on the run."""
+        self.folder.close()
+
+    def limit(self) -> str:
+        """Why the loop must stop now, or ""."""
+        vocabulary = self.models.vocabulary
+        objects = [
+            layer
+            for layer in self.scene.layers
+            if layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface"
+        ]
+        if len(objects) >= self.config.max_objects:
+            return f"max_objects = {self.config.max_objects} reached"
+        rejected = [step for step in self.folder.history.rejected_since_placed() if step.by == "planner"]
+        if len(rejected) >= self.config.max_rejections:
+            return f"{len(rejected)} proposals in a row could not be used; the last: {rejected[-1].reason}"
+        return ""
+
+
+def _drawing(guidance: Guidance | None) -> dict[str, np.ndarray]:
+    """The picture that a scribble's record needs beside it."""
+    return {"guide": guidance.map > 0.5} if guidance and guidance.kind == "scribble" else {}
