@@ -161,9 +161,10 @@ def pack(
             outweigh them.
     """
     head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
-    starts = np.cumsum([len(head), *(len(line) for line in lines)]).tolist()  # trunk length before line k
+    listed = [encoder.listed(answer) for answer in answers]
+    starts = np.cumsum([len(head), *(len(line) for line in listed)]).tolist()  # trunk length before line k
     kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
-    trunk = [*head, *(token for line in lines[:kept] for token in line)]
+    trunk = [*head, *(token for line in listed[:kept] for token in line)]
     pieces, positions, bounds = [trunk], [list(range(len(trunk)))], []
     for step in steps:
         branch = [*encoder.picture, *lines[step]]
@@ -175,19 +176,21 @@ def pack(
     visible = np.zeros((total, total), dtype=bool)
     visible[: len(trunk), : len(trunk)] = np.tri(len(trunk), dtype=bool)
     targets, weights = np.full(total, -100, dtype=np.int64), np.zeros(total, dtype=np.float32)
-    emphasis = [
-        [label_weight] * label + [1.0] * (len(line) - label)
-        for line, label in zip(lines, (encoder.label_tokens(answer) for answer in answers), strict=True)
-    ]
+    heavy = [encoder.label_tokens(answer) for answer in answers]
+
+    def emphasis(line: Sequence[int], label: int) -> list[float]:
+        return [label_weight] * min(label, len(line)) + [1.0] * (len(line) - label)
+
     if trunk_weight > 0:
         targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
-        weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(emphasis)
+        told = [emphasis(line, label) for line, label in zip(listed, heavy, strict=True)]
+        weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(told)
     for step, (start, length, seen) in zip(steps, bounds, strict=True):
         visible[start : start + length, :seen] = True
         visible[start : start + length, start : start + length] = np.tri(length, dtype=bool)
         first = start + len(encoder.picture)
         targets[first - 1 : start + length - 1] = ids[first : start + length]
-        weights[first - 1 : start + length - 1] = emphasis[step]
+        weights[first - 1 : start + length - 1] = emphasis(lines[step], heavy[step])
     flat = np.asarray([position for piece in positions for position in piece], dtype=np.int64)
     return Packed(ids, flat, visible, targets, weights, tuple(steps))
 
