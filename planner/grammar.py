@@ -209,7 +209,6 @@ class AnswerAutomaton:
         max_description_tokens: longest description.
         plain: labels whose description may be left out; every other label must be described. None = all.
         links: relations that may be stated; empty = none.
-        need_link: one of `links` must be stated.
 
     Raises:
         ModelError: nothing at all is allowed.
@@ -223,7 +222,6 @@ class AnswerAutomaton:
         max_description_tokens: int = 16,
         plain: Collection[str] | None = None,
         links: Iterable[Link] = (),
-        need_link: bool = False,
     ) -> None:
         self._tokens = tokens
         self._paths = [tokens.label_paths[label] for label in labels]
@@ -232,7 +230,7 @@ class AnswerAutomaton:
         if not self._paths:
             raise ModelError("no label is left to propose and stopping is not allowed")
         self._links = {tokens.link_paths[link]: link for link in links}
-        self._need_link = need_link and bool(self._links)
+        self._need_link = False
         self._max_description = max_description_tokens
         self._plain = plain
         self.ids: list[int] = []
@@ -256,6 +254,17 @@ class AnswerAutomaton:
         """Which digit of the box (0 to 7) comes next; None while something else does."""
         position = len(self.ids) - self._box - 1
         return position if self._box and not self.done and 0 <= position < BOX_DIGITS else None
+
+    def limit_links(self, links: Iterable[Link]) -> None:
+        """From now on just these relations, one of which must be stated; none = no relation at all.
+
+        Raises:
+            ValueError: the relation is written already (a bug of the caller).
+        """
+        if self._head and len(self.ids) > self._head:
+            raise ValueError("the relation is written already")
+        self._links = {self._tokens.link_paths[link]: link for link in links}
+        self._need_link = bool(self._links)
 
     def allowed(self) -> tuple[int, ...]:
         """Ids that may follow, without repetition, digits in rising order; never empty while not `done`."""

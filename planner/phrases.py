@@ -1,8 +1,8 @@
 """Training prompts in many words: lists, numbers, relations, people, themes that name nothing, and slips of the pen.
 
 The corpus brings four or five prompts a scene, all by one hand; a planner that has read only those takes any other
-wording badly. A `Phraser` words the same scene anew for every sample, from a YAML file of carriers. All that it says is true of
-the scene. Counts come from scenes in which `with_copies` has set further copies of an object.
+wording badly. A `Phraser` words the same scene anew for every sample, from a YAML file of carriers. All that it says is
+true of the scene. Counts come from scenes in which `with_copies` has set further copies of an object.
 """
 
 from __future__ import annotations
