@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +17,11 @@ from planner.phrases import Phraser, with_copies
 from planner.pictures import layout_steps
 from planner.prompt import PlannedObject, object_answer
 from scene.corpus.records import LayerRecord, SceneRecord
+from scene.corpus.sequences import LayoutSequence, SequenceObject, entry_picture, read_sequences
 from scene.corpus.store import Corpus
+from scene.errors import UserError
 from scene.geometry import Box, Size
+from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
 
@@ -138,3 +142,96 @@ def spoken_answers(descriptions: Sequence[tuple[str, str]], fixed: Mapping[str, 
         labels = sorted({label for label, _ in descriptions})
         answers += [Answer(label=label, cells=(0, 0, 99, 99), link=(word, label)) for label in labels for word in LINKS]
     return [*answers, Answer(stop=True)]
+
+
+class SequenceLessons:
+    """Lessons out of a file of layout sequences (`scene.corpus.sequences`), either format.
+
+    Entries of one scene and prompt that continue each other make one lesson; others stand alone. Entries of split "val" or
+    "test" are held out; where a file has none, every tenth scene is.
+
+    Args:
+        file: JSONL or LLaVA conversations.
+        held_out: the held-out part instead of the training part.
+        links: answers say how the object stands to another, where the file says so.
+    """
+
+    def __init__(self, file: Path, *, held_out: bool = False, links: bool = False) -> None:
+        self.file, self.links = file, links
+        entries = list(read_sequences(file))
+        if not entries:
+            raise UserError(f"{file} holds no layout sequence")
+        marked = any(entry.split != "train" for entry in entries)
+        scenes = list(dict.fromkeys(entry.scene_id for entry in entries))
+        apart = set(scenes[9::10])
+        chosen = [
+            entry
+            for entry in entries
+            if ((entry.split != "train") if marked else (entry.scene_id in apart)) == held_out
+        ]
+        self.groups = _grouped(chosen)
+        if not self.groups:
+            part = "held out: give some entries split val, or ten scenes" if held_out else "in split train"
+            raise UserError(f"{file} has no layout sequence {part}")
+        described = {(item.label, item.description) for entry in entries for item in entry.objects}
+        described |= {(e.answer.label, e.answer.description or "") for e in entries if e.answer.label is not None}
+        self._described = sorted(described)
+        labels = [label for label, _ in self._described]
+        self.fixed = {label: text for label, text in self._described if labels.count(label) == 1}
+        self.vocabulary = Vocabulary(file.stem, {label: {"kind": "object"} for label in dict.fromkeys(labels)})
+        self.licence = "of the data it was tuned on"
+
+    def lesson(self, number: int, seed: int, branches: int) -> Lesson:
+        """See `Lessons`."""
+        epoch, index = divmod(number, len(self.groups))
+        order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(len(self.groups))
+        group = self.groups[int(order[index])]
+        rng = random.Random(derive_seed(seed, "sample", number))
+        size, last = Size(*group[-1].canvas), group[-1]
+        items = [object_answer(_planned(item), size, self.fixed) for item in last.objects]
+        answers = [*items, self._answer(last)]
+        steps = sorted(rng.sample(group, k=min(branches, len(group))), key=lambda entry: entry.k)
+        for entry in steps:
+            answers[entry.k] = self._answer(entry)
+        if any(answer is None for answer in answers):
+            raise UserError(f"{self.file}: an object of scene {last.scene_id} lies off its canvas")
+        pictures = [entry_picture(entry, self.file.parent) for entry in steps]
+        done = tuple(answer for answer in answers if answer is not None)
+        return Lesson(last.prompt, done, tuple(entry.k for entry in steps), tuple(pictures))
+
+    def _answer(self, entry: LayoutSequence) -> Answer | None:
+        said = entry.answer
+        if said.stop:
+            return Answer(stop=True)
+        item = PlannedObject(str(said.label), str(said.description), Box(*(said.box or (0, 0, 0, 0))))
+        link = said.relation if self.links and said.relation and said.relation[0] in LINKS else None
+        return object_answer(item, Size(*entry.canvas), self.fixed, link)
+
+    def answers(self) -> list[Answer]:
+        """See `Lessons`."""
+        return spoken_answers(self._described, self.fixed, self.links)
+
+
+def _planned(item: SequenceObject) -> PlannedObject:
+    return PlannedObject(item.label, item.description, Box(*item.box))
+
+
+def _grouped(entries: Sequence[LayoutSequence]) -> list[list[LayoutSequence]]:
+    """Entries of a scene that are steps of one plan together, in rising k; the rest one by one."""
+    scenes: dict[tuple[str, str], list[LayoutSequence]] = {}
+    for entry in entries:
+        scenes.setdefault((entry.scene_id, entry.prompt), []).append(entry)
+    groups = []
+    for found in scenes.values():
+        found.sort(key=lambda entry: entry.k)
+        plan = found[-1].objects
+        distinct = len({entry.k for entry in found}) == len(found)
+        follows = all(
+            entry.objects == plan[: entry.k]
+            and (
+                entry is found[-1] or (entry.answer.label, entry.answer.box) == (plan[entry.k].label, plan[entry.k].box)
+            )
+            for entry in found
+        )
+        groups += [found] if distinct and follows else [[entry] for entry in found]
+    return groups

@@ -9,6 +9,9 @@ import numpy as np
 
 from planner.grammar import Link
 from scene.corpus.claims import relation_claims
+from scene.corpus.records import LayerRecord
+from scene.corpus.sequences import RelationOf
+from scene.corpus.store import Corpus
 from scene.geometry import Box, Size
 from scene.relations import box_relations, mask_relations
 from scene.vocabulary import Vocabulary
@@ -62,6 +65,18 @@ def true_link(
         return "in front of", labels[nearest]
     flat = box_relations(box, boxes[nearest])
     return (flat[0], labels[nearest]) if flat else None
+
+
+def corpus_relations(corpus: Corpus) -> RelationOf:
+    """`true_link` for `scene.corpus.sequences.export_sequences`."""
+    surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
+
+    def relation_of(prompt: str, layers: Sequence[LayerRecord]) -> Link | None:
+        labels = [layer.label for layer in layers]
+        wanted = prompt_links(prompt, corpus.vocabulary).get(labels[-1], ())
+        return true_link(labels, [corpus.mask(layer) for layer in layers], surfaces, wanted)
+
+    return relation_of
 
 
 def _meet(a: Box, b: Box) -> bool:

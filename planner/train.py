@@ -6,6 +6,8 @@ answers that follow a picture (see `planner.examples.pack`). Only tower, project
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,14 @@ from torch import Tensor, nn
 
 from planner.examples import Packed, pack
 from planner.language_model import load_tokenizer, prepare
-from planner.lessons import CorpusLessons, Lessons
+from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
 from planner.phrases import Phraser, load_phrases
 from planner.prompt import Listing, PromptEncoder
 from planner.vision_train import VisionTask, VisionTrainConfig
 from planner.weights import PlannerCard, export_planner, load_adapters, load_vision, read_card
 from runtime.config import Config, load_stage
+from runtime.files import write_json
 from runtime.training import FitConfig, fit
 from runtime.weights import load_weights
 from scene.corpus.store import Corpus
@@ -34,6 +37,8 @@ from scene.seeds import derive_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+log = logging.getLogger(__name__)
 
 
 class PlannerTrainConfig(Config):
@@ -179,7 +184,10 @@ class PlannerTask:
 
     def scene(self, number: int) -> PackedScene:
         """Packed scene of global sample `number`."""
-        lesson = self.lessons.lesson(number, self.config.seed, self.config.branches)
+        return self.packed(self.lessons.lesson(number, self.config.seed, self.config.branches))
+
+    def packed(self, lesson: Lesson) -> PackedScene:
+        """A lesson as tokens and pixels."""
         weights = self.config.trunk_weight, self.config.label_weight
         packed = pack(self.encoder, lesson.prompt, lesson.answers, lesson.steps, *weights)
         return PackedScene(packed, torch.stack([pixel_values(each, self.config.vision) for each in lesson.pictures]))
@@ -276,7 +284,7 @@ def train(
 
     Args:
         config: YAML with `stage: vision` or `stage: language`.
-        data: corpus folder; just one.
+        data: corpus folder, or for the language stage a file of layout sequences; just one.
         out: run folder.
         overrides: "a.b=c" settings.
         resume: go on from the newest snapshot.
@@ -285,9 +293,50 @@ def train(
         UserError: bad config, no corpus, missing weight package, or a run that is there already.
     """
     settings = load_stage({"vision": VisionTrainConfig, "language": PlannerTrainConfig}, config, overrides)
-    corpus = Corpus.only(data)
     if isinstance(settings, VisionTrainConfig):
-        fit(VisionTask(settings, corpus), settings.fit, out, resume=resume)
+        fit(VisionTask(settings, Corpus.only(data)), settings.fit, out, resume=resume)
+        return
+    assert isinstance(settings, PlannerTrainConfig)
+    if len(data) == 1 and data[0].is_file():
+        train_on_sequences(settings, data[0], out, resume=resume)
     else:
-        assert isinstance(settings, PlannerTrainConfig)
-        fit(PlannerTask(settings, corpus_lessons(settings, corpus)), settings.fit, out, resume=resume)
+        fit(PlannerTask(settings, corpus_lessons(settings, Corpus.only(data))), settings.fit, out, resume=resume)
+
+
+def train_on_sequences(
+    config: PlannerTrainConfig,
+    file: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    model: PeftModel | None = None,
+    encoder: PromptEncoder | None = None,
+) -> None:
+    """Fine-tune on a file of layout sequences; `out/held_out.json` says what that did for scenes it did not see.
+
+    Args:
+        config: settings.
+        file: JSONL or LLaVA conversations.
+        out: run folder.
+        resume: go on from the newest snapshot.
+        model, encoder: as in `PlannerTask`.
+    """
+    task = PlannerTask(config, SequenceLessons(file, links=config.links), model=model, encoder=encoder)
+    unseen = SequenceLessons(file, held_out=True, links=config.links)
+    report = out / "held_out.json"
+    before = json.loads(report.read_text(encoding="utf-8"))["before"] if resume and report.is_file() else None
+    losses = {"before": before if before is not None else held_out_loss(task, unseen)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(report, losses)
+    fit(task, config.fit, out, resume=resume)
+    losses["after"] = held_out_loss(task, unseen)
+    write_json(report, losses)
+    log.info("held-out loss %.4f before, %.4f after", losses["before"], losses["after"])
+
+
+def held_out_loss(task: PlannerTask, lessons: Lessons, scenes: int = 16) -> float:
+    """Mean loss of a task's model on the first `scenes` lessons of another source, always the same ones."""
+    task.model.eval()
+    with torch.no_grad():
+        losses = [float(task.model([task.packed(lessons.lesson(number, 0, 4))])[0]) for number in range(scenes)]
+    return sum(losses) / len(losses)
