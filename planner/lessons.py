@@ -147,8 +147,8 @@ def spoken_answers(descriptions: Sequence[tuple[str, str]], fixed: Mapping[str, 
 class SequenceLessons:
     """Lessons out of a file of layout sequences (`scene.corpus.sequences`), either format.
 
-    Entries of one scene and prompt that continue each other make one lesson; others stand alone. Entries of split "val" or
-    "test" are held out; where a file has none, every tenth scene is.
+    Entries of one scene and prompt that continue each other make one lesson; others stand alone. Entries of split "val"
+    or "test" are held out; where a file has none, every tenth scene is.
 
     Args:
         file: JSONL or LLaVA conversations.

@@ -202,7 +202,8 @@ def to_conversation(entry: LayoutSequence, image: str) -> dict[str, Any]:
     """An entry in the form that LLaVA's own training code reads."""
     objects = "".join(item.model_dump_json() + "\n" for item in entry.objects)
     prompt = " ".join(entry.prompt.split())
-    human = f"<image>\n{INSTRUCTION}\nScene: {prompt}\nCanvas: {entry.canvas[0]}x{entry.canvas[1]}\nObjects:\n{objects}Next?"
+    width, height = entry.canvas
+    human = f"<image>\n{INSTRUCTION}\nScene: {prompt}\nCanvas: {width}x{height}\nObjects:\n{objects}Next?"
     said = entry.answer.model_dump_json(exclude_none=True, exclude_defaults=True)
     turns = [{"from": "human", "value": human}, {"from": "gpt", "value": said}]
     return {"id": f"{entry.split}/{entry.scene_id}/{entry.k}", "image": image, "conversations": turns}
