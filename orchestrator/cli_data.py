@@ -97,10 +97,22 @@ def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: b
 @click.argument("dst", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--split", default="train", show_default=True, help="train, val, test or all.")
-def export_sequences_(dst: Path, file: Path, split: str) -> None:
-    """Write the layout sequences of corpus DST as JSONL, one sample per scene and step (docs/planner.md)."""
-    from planner.examples import export_sequences
+@click.option("--format", "form", type=click.Choice(["jsonl", "llava"]), default="jsonl", show_default=True,
+              help="JSONL, or LLaVA conversations with their pictures in a folder beside FILE.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), default=None, help="At most so many scenes.")
+def export_sequences_(dst: Path, file: Path, split: str, form: Any, limit: int | None) -> None:
+    """Write the layout sequences of corpus DST, one entry per scene and step (docs/planner.md)."""
+    from tqdm import tqdm
+
+    from planner.links import corpus_relations
+    from scene.corpus.sequences import export_sequences
     from scene.corpus.store import Corpus
 
-    lines = export_sequences(Corpus.open(dst), file, split)
+    corpus = Corpus.open(dst)
+
+    def bar(scenes: Any) -> Iterator[Any]:
+        return iter(tqdm(scenes, unit="scene", mininterval=1))
+
+    relations = corpus_relations(corpus)
+    lines = export_sequences(corpus, file, split, form=form, limit=limit, relation_of=relations, show=bar)
     click.echo(f"{lines} samples in {file}")

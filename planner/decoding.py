@@ -58,17 +58,17 @@ class Picker:
         self._quantiles: list[float] = list(quantiles) if quantiles else spread
         self._rest = 0.5
 
-    def __call__(self, logits: torch.Tensor, allowed: tuple[int, ...], box_digit: int | None) -> int:
+    def __call__(self, scores: torch.Tensor, allowed: tuple[int, ...], box_digit: int | None) -> int:
         """One of `allowed`.
 
         Args:
-            logits: (V,).
+            scores: logits of `allowed`, in its order.
             allowed: ids, digits in rising order.
             box_digit: which digit of the box this is, or None.
         """
         import torch
 
-        some = logits[list(allowed)].double()
+        some = scores.double()
         if box_digit is not None:
             return allowed[self._digit(some.softmax(0), box_digit)]
         if self._config.temperature == 0:

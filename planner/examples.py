@@ -1,4 +1,4 @@
-"""Training samples for the planner, and the documented JSONL of layout sequences.
+"""Plans of corpus scenes, and how several samples of one are packed into one token sequence.
 
 A `Plan` is a scene as the planner sees it: prompt, canvas, objects back to front. Each k of it is one sample: the
 first k objects placed, object k + 1 (or stop) the answer. For training, several k of one scene are packed into one
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
 
 from planner.grammar import Answer
 from planner.prompt import PlannedObject, PromptEncoder, object_answer
@@ -161,9 +159,10 @@ def pack(
             outweigh them.
     """
     head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
-    starts = np.cumsum([len(head), *(len(line) for line in lines)]).tolist()  # trunk length before line k
+    listed = [encoder.listed(answer) for answer in answers]
+    starts = np.cumsum([len(head), *(len(line) for line in listed)]).tolist()  # trunk length before line k
     kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
-    trunk = [*head, *(token for line in lines[:kept] for token in line)]
+    trunk = [*head, *(token for line in listed[:kept] for token in line)]
     pieces, positions, bounds = [trunk], [list(range(len(trunk)))], []
     for step in steps:
         branch = [*encoder.picture, *lines[step]]
@@ -175,124 +174,20 @@ def pack(
     visible = np.zeros((total, total), dtype=bool)
     visible[: len(trunk), : len(trunk)] = np.tri(len(trunk), dtype=bool)
     targets, weights = np.full(total, -100, dtype=np.int64), np.zeros(total, dtype=np.float32)
-    emphasis = [
-        [label_weight] * label + [1.0] * (len(line) - label)
-        for line, label in zip(lines, (encoder.label_tokens(answer) for answer in answers), strict=True)
-    ]
+    heavy = [encoder.label_tokens(answer) for answer in answers]
+
+    def emphasis(line: Sequence[int], label: int) -> list[float]:
+        return [label_weight] * min(label, len(line)) + [1.0] * (len(line) - label)
+
     if trunk_weight > 0:
         targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
-        weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(emphasis)
+        told = [emphasis(line, label) for line, label in zip(listed, heavy, strict=True)]
+        weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(told)
     for step, (start, length, seen) in zip(steps, bounds, strict=True):
         visible[start : start + length, :seen] = True
         visible[start : start + length, start : start + length] = np.tri(length, dtype=bool)
         first = start + len(encoder.picture)
         targets[first - 1 : start + length - 1] = ids[first : start + length]
-        weights[first - 1 : start + length - 1] = emphasis[step]
+        weights[first - 1 : start + length - 1] = emphasis(lines[step], heavy[step])
     flat = np.asarray([position for piece in positions for position in piece], dtype=np.int64)
     return Packed(ids, flat, visible, targets, weights, tuple(steps))
-
-
-class SequenceObject(BaseModel):
-    """An object of an exported sequence; `box` = x0, y0, x1, y1 in canvas pixels, half open."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    label: str
-    description: str
-    box: tuple[int, int, int, int]
-
-
-class SequenceAnswer(BaseModel):
-    """The next object, or stop alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    label: str | None = None
-    description: str | None = None
-    box: tuple[int, int, int, int] | None = None
-    stop: bool = False
-
-    @model_validator(mode="after")
-    def _complete(self) -> SequenceAnswer:
-        given = [self.label is not None, self.description is not None, self.box is not None]
-        if any(given) if self.stop else not all(given):
-            raise ValueError("an answer is either stop alone or label, description and box")
-        return self
-
-
-class LayoutSequence(BaseModel):
-    """One line of the JSONL: a (scene, k) sample. Documented in docs/planner.md.
-
-    `layers` = [asset, x, y] of the k placed objects in the named corpus, from which the layout picture is painted.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-    corpus: str
-    scene_id: str
-    split: Literal["train", "val", "test"]
-    k: int
-    prompt: str
-    canvas: tuple[int, int]
-    objects: tuple[SequenceObject, ...]
-    layers: tuple[tuple[int, int, int], ...]
-    answer: SequenceAnswer
-
-
-def sequences(source: PlanSource, record: SceneRecord, prompt: str) -> Iterator[LayoutSequence]:
-    """All samples of one scene under one prompt, k = 0 to the stop answer."""
-    plan = source.plan(record, prompt)
-    objects = [
-        SequenceObject(label=item.label, description=item.description, box=tuple(item.box)) for item in plan.objects
-    ]
-    placed = [record.layers[position] for position in plan.layers]
-    for k in range(len(objects) + 1):
-        answer = SequenceAnswer(stop=True) if k == len(objects) else SequenceAnswer(**objects[k].model_dump())
-        yield LayoutSequence(
-            corpus=source.corpus.name,
-            scene_id=record.id,
-            split=record.split,
-            k=k,
-            prompt=prompt,
-            canvas=(source.corpus.size.width, source.corpus.size.height),
-            objects=tuple(objects[:k]),
-            layers=tuple((layer.asset, layer.x, layer.y) for layer in placed[:k]),
-            answer=answer,
-        )
-
-
-def export_sequences(corpus: Corpus, file: Path, split: str = "train", seed: int = 0) -> int:
-    """Write every (scene, k) of a split, one prompt per scene drawn by seed.
-
-    Returns:
-        Number of lines.
-    """
-    source = PlanSource(corpus, split)
-    temporary = file.with_name(f".{file.name}.tmp")
-    count = 0
-    with temporary.open("w", encoding="utf-8") as lines:
-        for record in source.records:
-            prompt = random.Random(derive_seed(seed, "prompt", record.id)).choice(record.prompts)
-            for sequence in sequences(source, record, prompt):
-                lines.write(sequence.model_dump_json(exclude_none=True) + "\n")
-                count += 1
-    temporary.replace(file)
-    return count
-
-
-def read_sequences(file: Path) -> Iterator[LayoutSequence]:
-    """Read the JSONL back.
-
-    Raises:
-        UserError: a line does not follow the schema; the message names it.
-    """
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield LayoutSequence.model_validate_json(line)
-                except ValueError as error:
-                    raise UserError(f"{file}, line {number} is no layout sequence: {str(error)[:200]}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror})") from None

@@ -1,7 +1,9 @@
 """The one-line answer of the planner: its grammar, a strict parser, and the automaton that keeps decoding inside it.
 
-    answer      := "stop" | label " | " box [" | " description]
+    answer      := "stop" | label " | " [link " | "] box [" | " description]
     label       := one of the world's categories, exactly as spelt there
+    link        := relation " " other: how the object stands to one that is there ("on coffee table"); `LINKS` are the
+                   relations, `other` is a category in the scene; planners of card version 1 know no links
     box         := x0 y0 x1 y1, two digits each, no separators: per cent of the canvas, both corners inclusive
                    (00 to 99; x0 <= x1, y0 <= y1), so "00479999" is the lower half
     description := words of letters, "'" and "-", single spaces between; left out where the label has one fixed
@@ -30,11 +32,16 @@ END = "\n"
 CELLS = 100
 BOX_DIGITS = 8
 MAX_DESCRIPTION_CHARS = 120
+LINKS: tuple[str, ...] = (
+    "on", "left of", "right of", "next to", "in front of", "behind", "above", "below", "inside",
+)  # fmt: skip
 _BOX = re.compile(r"[0-9]{8}")
 _DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z'-]+)*")
 _DESCRIPTION_PIECE = re.compile(r" ?[A-Za-z'-]+")
 
 Cells = tuple[int, int, int, int]
+Link = tuple[str, str]
+"""How an object stands to another: (one of `LINKS`, the other's label)."""
 
 
 class Answer(BaseModel):
@@ -47,13 +54,14 @@ class Answer(BaseModel):
 
     label: str = ""
     cells: Cells | None = None
+    link: Link | None = None
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_CHARS)
     stop: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> Answer:
         if self.stop:
-            if self.label or self.cells or self.description:
+            if self.label or self.cells or self.link or self.description:
                 raise ValueError("stop comes alone")
             return self
         if not self.label or self.cells is None:
@@ -61,6 +69,8 @@ class Answer(BaseModel):
         x0, y0, x1, y1 = self.cells
         if not (0 <= x0 <= x1 < CELLS and 0 <= y0 <= y1 < CELLS):
             raise ValueError(f"box {self.cells} is not ordered inside 0..{CELLS - 1}")
+        if self.link is not None and self.link[0] not in LINKS:
+            raise ValueError(f"relation {self.link[0]!r} is none of {', '.join(LINKS)}")
         if self.description is not None and not _DESCRIPTION.fullmatch(self.description):
             raise ValueError(f"description {self.description!r} is not plain words")
         return self
@@ -70,8 +80,13 @@ class Answer(BaseModel):
         if self.stop or self.cells is None:
             return STOP
         box = "".join(f"{cell:02d}" for cell in self.cells)
-        text = f"{self.label}{SEPARATOR} {box}"
+        link = f" {' '.join(self.link)}{SEPARATOR}" if self.link else ""
+        text = f"{self.label}{SEPARATOR}{link} {box}"
         return f"{text}{SEPARATOR} {self.description}" if self.description else text
+
+    def listed(self) -> str:
+        """The object as a list without places names it: label and description; stop stays "stop"."""
+        return f"{self.label}{SEPARATOR} {self.description}" if self.description else self.label or STOP
 
 
 def box_to_cells(box: Box, size: Size) -> Cells | None:
@@ -108,20 +123,33 @@ def parse_answer(text: str, labels: Iterable[str]) -> Answer:
     """
     if text == STOP:
         return Answer(stop=True)
+    known = set(labels)
     parts = text.split(f"{SEPARATOR} ")
+    link = parse_link(parts[1], known) if len(parts) > 2 and not _BOX.fullmatch(parts[1]) else None
+    if link is not None:
+        del parts[1]
     if len(parts) not in (2, 3):
         raise ModelError(f"answer {text[:120]!r} has {len(parts)} parts; need 'label | box' or 'label | box | words'")
     label, box = parts[0], parts[1]
-    if label not in set(labels):
+    if label not in known:
         raise ModelError(f"answer {text[:120]!r} names {label[:40]!r}, which is no category of this world")
     if not _BOX.fullmatch(box):
         raise ModelError(f"answer {text[:120]!r} has box {box[:40]!r}; need eight digits")
     cells = tuple(int(box[start : start + 2]) for start in range(0, BOX_DIGITS, 2))
     try:
-        return Answer(label=label, cells=cells, description=parts[2] if len(parts) == 3 else None)
+        return Answer(label=label, cells=cells, link=link, description=parts[2] if len(parts) == 3 else None)
     except ValueError as error:
         reason = "; ".join(str(item["msg"]) for item in getattr(error, "errors", list)()) or str(error)
         raise ModelError(f"answer {text[:120]!r}: {reason}") from None
+
+
+def parse_link(text: str, labels: Collection[str]) -> Link | None:
+    """ "on coffee table" as ("on", "coffee table"); None when it is no relation to a known category."""
+    for word in LINKS:
+        other = text.removeprefix(f"{word} ")
+        if other != text and other in labels:
+            return word, other
+    return None
 
 
 class AnswerTokens:
@@ -147,6 +175,9 @@ class AnswerTokens:
         self.stop = (*encode(STOP), self.end)
         self.label_paths: Mapping[str, tuple[int, ...]] = {
             label: (*encode(label), self.separator) for label in self.labels
+        }
+        self.link_paths: Mapping[Link, tuple[int, ...]] = {
+            (word, label): (*encode(f" {word} {label}"), self.separator) for label in self.labels for word in LINKS
         }
         if encode(f"boy{SEPARATOR} 12{END}") != (
             *encode("boy"), self.separator, self.space, self.digits[1], self.digits[2], self.end
@@ -177,6 +208,7 @@ class AnswerAutomaton:
         allow_stop: whether the answer may be "stop".
         max_description_tokens: longest description.
         plain: labels whose description may be left out; every other label must be described. None = all.
+        links: relations that may be stated; empty = none.
 
     Raises:
         ModelError: nothing at all is allowed.
@@ -189,6 +221,7 @@ class AnswerAutomaton:
         allow_stop: bool,
         max_description_tokens: int = 16,
         plain: Collection[str] | None = None,
+        links: Iterable[Link] = (),
     ) -> None:
         self._tokens = tokens
         self._paths = [tokens.label_paths[label] for label in labels]
@@ -196,10 +229,14 @@ class AnswerAutomaton:
             self._paths.append(tokens.stop)
         if not self._paths:
             raise ModelError("no label is left to propose and stopping is not allowed")
+        self._links = {tokens.link_paths[link]: link for link in links}
+        self._need_link = False
         self._max_description = max_description_tokens
         self._plain = plain
         self.ids: list[int] = []
         self._head = 0  # tokens of the label path with its separator; 0 while it is being written
+        self._box = 0  # where the box's space stands; 0 while label or link are being written
+        self.link: Link | None = None
         self.done = False
 
     @property
@@ -215,17 +252,31 @@ class AnswerAutomaton:
     @property
     def box_digit(self) -> int | None:
         """Which digit of the box (0 to 7) comes next; None while something else does."""
-        position = len(self.ids) - self._head - 1
-        return position if self._head and not self.done and 0 <= position < BOX_DIGITS else None
+        position = len(self.ids) - self._box - 1
+        return position if self._box and not self.done and 0 <= position < BOX_DIGITS else None
+
+    def limit_links(self, links: Iterable[Link]) -> None:
+        """From now on just these relations, one of which must be stated; none = no relation at all.
+
+        Raises:
+            ValueError: the relation is written already (a bug of the caller).
+        """
+        if self._head and len(self.ids) > self._head:
+            raise ValueError("the relation is written already")
+        self._links = {self._tokens.link_paths[link]: link for link in links}
+        self._need_link = bool(self._links)
 
     def allowed(self) -> tuple[int, ...]:
         """Ids that may follow, without repetition, digits in rising order; never empty while not `done`."""
         if self._head == 0:
-            position = len(self.ids)
-            return tuple(dict.fromkeys(path[position] for path in self._paths if list(path[:position]) == self.ids))
-        position = len(self.ids) - self._head
-        if position == 0:
-            return (self._tokens.space,)
+            return _next_of(self._paths, self.ids)
+        if self._box == 0:
+            written = self.ids[self._head :]
+            if self.link is not None or not self._links:
+                return (self._tokens.space,)
+            following = _next_of(self._links, written)
+            return following if written or self._need_link else (self._tokens.space, *following)
+        position = len(self.ids) - self._box
         if position <= BOX_DIGITS:
             return self._allowed_digits(position - 1)
         if position == BOX_DIGITS + 1:
@@ -243,7 +294,7 @@ class AnswerAutomaton:
         digits = self._tokens.digits
         if index < 4:
             return digits
-        start = self._head + 1
+        start = self._box + 1
         written = [digits.index(token) for token in self.ids[start:]]
         low_tens, low_ones = written[index - 4 - index % 2], written[index - 4 - index % 2 + 1]
         if index % 2 == 0:
@@ -263,5 +314,17 @@ class AnswerAutomaton:
             if tuple(self.ids) in self._paths:
                 self._head = len(self.ids)
                 self.done = self.ids[-1] == self._tokens.end
+        elif self._box == 0:
+            written = tuple(self.ids[self._head :])
+            if self.link is None and written in self._links:
+                self.link = self._links[written]
+            elif token == self._tokens.space and (self.link is not None or len(written) == 1):
+                self._box = len(self.ids) - 1
         elif token == self._tokens.end:
             self.done = True
+
+
+def _next_of(paths: Iterable[tuple[int, ...]], written: Sequence[int]) -> tuple[int, ...]:
+    """Tokens that continue `written` towards any of the paths, each once."""
+    position, start = len(written), tuple(written)
+    return tuple(dict.fromkeys(path[position] for path in paths if path[:position] == start and len(path) > position))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
 from runtime.config import Config
 from scene.geometry import Box
+
+ALL_LAID = 2  # a world with so few surfaces shows all of them in every scene
 
 
 class GuardConfig(Config):
@@ -48,6 +50,7 @@ class PlanState:
         labels: every label of the world.
         rejected: labels that must not be proposed now.
         people: labels that are persons.
+        supporters: label -> what the prompt wants under it.
     """
 
     placed: Mapping[str, int]
@@ -56,6 +59,12 @@ class PlanState:
     labels: tuple[str, ...]
     rejected: frozenset[str] = frozenset()
     people: frozenset[str] = frozenset()
+    supporters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def lay_all(self) -> bool:
+        """Whether every scene of this world has all its surfaces (park: sky and grass)."""
+        return len(self.surfaces) <= ALL_LAID
 
     @property
     def open_surfaces(self) -> tuple[str, ...]:
@@ -115,10 +124,17 @@ def plan_state(
     surfaces: Iterable[str],
     rejected: Iterable[str] = (),
     people: Iterable[str] = (),
+    supporters: Mapping[str, Sequence[str]] | None = None,
 ) -> PlanState:
     """State from the labels in the scene."""
     return PlanState(
-        Counter(placed), dict(wanted), tuple(surfaces), tuple(labels), frozenset(rejected), frozenset(people)
+        Counter(placed),
+        dict(wanted),
+        tuple(surfaces),
+        tuple(labels),
+        frozenset(rejected),
+        frozenset(people),
+        dict(supporters or {}),
     )
 
 
@@ -136,7 +152,7 @@ def allowed_labels(state: PlanState, config: GuardConfig) -> tuple[str, ...]:
         if label in state.rejected or is_stranger(label, state, config):
             return False
         if label in state.surfaces:
-            return count == 0
+            return count == 0 and (state.lay_all or not state.objects or label in state.wanted)
         if count < state.wanted.get(label, 0):
             return True
         return state.implied < config.max_implied and count < config.repeat_cap
@@ -145,11 +161,34 @@ def allowed_labels(state: PlanState, config: GuardConfig) -> tuple[str, ...]:
 
 
 def guard_surfaces(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
-    """What carries the scene comes first: sky, then grass."""
+    """What carries the scene comes first: sky, then grass; in a world of many surfaces those that the prompt names and
+    at least one, and none after the first object."""
+    if not state.lay_all:
+        return _guard_some_surfaces(choice, state, config)
     if not state.open_surfaces or choice == state.open_surfaces[0]:
         return None
     first = state.open_surfaces[0]
     return Ruling((first,), f"surfaces first: {choice or 'stop'} -> {first}")
+
+
+def _guard_some_surfaces(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    named = tuple(label for label in state.missing if label in state.surfaces)
+    if choice in state.surfaces:
+        if not state.objects or choice in named:
+            return None
+        others = state.missing or allowed_labels(state, config)
+        return Ruling(others, f"surfaces first: no {choice} after objects", allow_stop=not state.missing)
+    if named:
+        return Ruling(named, f"surfaces first: {choice or 'stop'} -> one of {', '.join(named)}")
+    if any(state.placed.get(label) for label in state.surfaces) or not state.open_surfaces:
+        return None
+    return Ruling(state.open_surfaces, f"surfaces first: {choice or 'stop'} -> a surface")
+
+
+def guard_supporter(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
+    """What carries comes before what it carries, where the prompt says so."""
+    due = tuple(label for label in state.supporters.get(choice or "", ()) if label in state.missing)
+    return Ruling(due, f"supporter first: {choice} -> {', '.join(due)}") if due and choice not in due else None
 
 
 def guard_maximum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
@@ -228,6 +267,7 @@ GUARDS = (
     guard_room,
     guard_strangers,
     guard_minimum,
+    guard_supporter,
 )
 
 

@@ -137,6 +137,16 @@ def load_base(vision: VisionConfig, folder: Path | None = None, seed: int = 0) -
     return model.eval()
 
 
+def build_projector(text: LlamaConfig, vision: VisionConfig, seed: int) -> torch.nn.Module:
+    """A freshly initialised projector alone, as LLaVA builds it."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projector: torch.nn.Module = build_llava(_tiny(text), vision).model.multi_modal_projector
+    return projector
+
+
 def _tiny(text: LlamaConfig) -> LlamaConfig:
     """The same width (the projector depends on it) with next to no other weights."""
     values = text.to_dict() | {"num_hidden_layers": 1, "vocab_size": 32, "intermediate_size": 8}

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from planner.decoding import Picker, PlannerConfig
-from planner.grammar import Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
-from planner.guards import PlanState, plan_state, rule, too_close
+from planner.grammar import LINKS, Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
+from planner.guards import PlanState, rule, too_close
 from planner.llava import VisionConfig, pixel_values
-from planner.prompt import PromptEncoder, object_answer, scene_objects
+from planner.prefix import Cursor, PrefixCache, crop
+from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
+from planner.situation import SceneReader, due_links, held
+from planner.spelling import Speller
 from scene.errors import ModelError
 from scene.layout import layout_picture
 from scene.proposal import Proposal
 from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
@@ -31,21 +33,12 @@ if TYPE_CHECKING:
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 
 
-@dataclass(frozen=True)
-class _Cursor:
-    """Where decoding stands: cache filled to `length`, the logits that follow, and chosen tokens not yet fed."""
-
-    cache: Any
-    length: int
-    logits: torch.Tensor
-    pending: tuple[int, ...] = ()
-
-
 class LlavaPlanner:
     """Next object, or stop, for a scene.
 
-    Every proposal starts from an empty cache and batch size 1, so it depends on scene, prompt and seed only, however
-    often a run was interrupted.
+    The prompt's fixed part and the list of objects stay in the cache from step to step (`planner.prefix`); they are
+    read piece by piece at batch size 1, so a proposal depends on scene, prompt and seed only, however often a run was
+    interrupted. One planner serves one run at a time.
 
     Args:
         llava: model with merged adapters, in evaluation mode.
@@ -55,6 +48,8 @@ class LlavaPlanner:
         fixed_descriptions: label -> its only description.
         config: decoding and guards.
         max_prompt_tokens: longer prompts are cut, and the proposal notes it.
+        listing: what the lines of placed objects tell.
+        links: whether the weights know relations in answers.
     """
 
     def __init__(
@@ -66,14 +61,16 @@ class LlavaPlanner:
         fixed_descriptions: dict[str, str],
         config: PlannerConfig | None = None,
         max_prompt_tokens: int = 96,
+        listing: Listing = "boxes",
+        links: bool = False,
     ) -> None:
         self.llava, self.vision, self.vocabulary = llava, vision, vocabulary
-        self.fixed_descriptions = fixed_descriptions
+        self.fixed_descriptions, self.links = fixed_descriptions, links
         self.config = config or PlannerConfig()
-        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens)
+        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing)
         self.tokens = AnswerTokens(tokenizer, vocabulary.labels)
-        self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
-        self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
+        self.reader = SceneReader(vocabulary, Speller(vocabulary, self.encoder.is_rare))
+        self.prefix = PrefixCache(llava)
 
     @classmethod
     def from_pretrained(
@@ -107,6 +104,8 @@ class LlavaPlanner:
             card.fixed_descriptions,
             config,
             card.max_prompt_tokens,
+            card.listing,
+            card.links,
         )
 
     def with_config(self, config: PlannerConfig) -> Self:
@@ -139,68 +138,59 @@ class LlavaPlanner:
         Raises:
             ModelError: the answer is unusable.
         """
-        text = " ".join(part for part in (prompt, turn) if part)
-        notes = [] if self.encoder.fits(text) else ["prompt cut: too long for the planner"]
-        state = plan_state(
-            [layer.label for layer in scene.layers],
-            self.vocabulary.counts(text),
-            self.vocabulary.labels,
-            self.surfaces,
-            rejected,
-            self.people,
-        )
-        start = self.read(scene, text)
+        situation = self.reader.situation(scene, prompt, turn, rejected)
+        notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
+        start = self.read(scene, situation.text)
         pick = Picker(self.config, seed)
-        automaton, cursor, fired = self._choose(start, state, pick)
+        automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
         notes += fired
         if automaton is None or automaton.label is None:
-            return Proposal(stop=True, reason=self._stop_reason(state), notes=tuple(notes))
+            return self.reader.stop(situation, notes, round(cursor.confidence, 4) if automaton else None)
+        asked = due_links(automaton.label, situation, scene, self.config.guards) if self.links else []
+        if asked:
+            automaton.limit_links(asked)
         self._advance(automaton, cursor, pick, until_head=False)
         answer, box = self._read_answer(automaton, scene)
         twins = [layer.box for layer in scene.layers if layer.label == answer.label and layer.box is not None]
         if too_close(box, twins, self.config.guards):
             answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
             notes.append(f"another {answer.label} stood there: placed again")
+        box, moved = held(answer.link, box, scene, asked)
         fixed = self.fixed_descriptions.get(answer.label, self.vocabulary.with_article(answer.label))
-        reason = "named in the prompt" if state.wanted.get(answer.label) else "fits the scene"
-        return Proposal(
-            label=answer.label,
-            description=answer.description or fixed,
-            box=box,
-            reason="carries the scene" if answer.label in self.surfaces else reason,
-            notes=tuple(notes),
+        return self.reader.proposal(
+            situation,
+            scene,
+            answer.label,
+            answer.description or fixed,
+            box,
+            answer.link,
+            [*notes, *moved],
+            round(cursor.confidence, 4),
         )
 
-    def read(self, scene: LayeredScene, prompt: str) -> _Cursor:
-        """Prefill: instruction, prompt, objects so far and layout picture."""
-        import torch
-
+    def read(self, scene: LayeredScene, prompt: str) -> Cursor:
+        """Instruction, prompt, objects so far (what is new of them) and layout picture."""
         answers = [object_answer(item, scene.size, self.fixed_descriptions) for item in scene_objects(scene)]
-        trunk = self.encoder.trunk(prompt, [answer for answer in answers if answer is not None])
-        ids = torch.tensor([[*trunk, *self.encoder.picture]])
+        chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None])
         pixels = pixel_values(layout_picture(scene.layout), self.vision)[None]
-        return self._forward(ids, None, 0, pixels)
+        return self.prefix.feed(self.prefix.read(chunks), self.encoder.picture, pixels)
 
-    def _forward(self, ids: torch.Tensor, cache: Any, length: int, pixels: torch.Tensor | None = None) -> _Cursor:
-        import torch
-
-        with torch.inference_mode():
-            out = self.llava(
-                input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-        return _Cursor(out.past_key_values, length + ids.shape[1], out.logits[0, -1])
+    def _automaton(self, scene: LayeredScene, labels: Iterable[str], allow_stop: bool) -> AnswerAutomaton:
+        there = dict.fromkeys(layer.label for layer in scene.layers if layer.box is not None)
+        partners = [label for label in there if label in self.tokens.label_paths] if self.links else []
+        links = [(word, label) for label in partners if label not in self.reader.surfaces for word in LINKS]
+        most, plain = self.config.max_description_tokens, self.fixed_descriptions.keys()
+        return AnswerAutomaton(self.tokens, labels, allow_stop, most, plain, links)
 
     def _choose(
-        self, start: _Cursor, state: PlanState, pick: Picker
-    ) -> tuple[AnswerAutomaton | None, _Cursor, list[str]]:
+        self, start: Cursor, state: PlanState, scene: LayeredScene, pick: Picker
+    ) -> tuple[AnswerAutomaton | None, Cursor, list[str]]:
         """Label or stop, after all guards. None = a guard says stop."""
         labels: Iterable[str] = [label for label in self.vocabulary.labels if label not in state.rejected]
         allow_stop = True
         notes: list[str] = []
         for _ in range(self.config.max_rulings):
-            automaton = AnswerAutomaton(
-                self.tokens, labels, allow_stop, self.config.max_description_tokens, self.fixed_descriptions.keys()
-            )
+            automaton = self._automaton(scene, labels, allow_stop)
             cursor = self._advance(automaton, start, pick, until_head=True)
             ruling = rule(automaton.label, state, self.config.guards)
             if ruling is None:
@@ -219,7 +209,7 @@ class LlavaPlanner:
         return answer, cells_to_box(answer.cells, scene.size)
 
     def _elsewhere(
-        self, start: _Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed
+        self, start: Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed
     ) -> tuple[Answer, Box]:
         """The same label at the unlikelier ends of its distribution across the canvas, least on top of its twins."""
 
@@ -228,13 +218,8 @@ class LlavaPlanner:
 
         best = (overlap(box), answer, box)
         for across in ELSEWHERE:
-            automaton = AnswerAutomaton(
-                self.tokens,
-                [answer.label],
-                False,
-                self.config.max_description_tokens,
-                self.fixed_descriptions.keys(),
-            )
+            automaton = self._automaton(scene, [answer.label], False)
+            automaton.limit_links([answer.link] if answer.link else [])
             pick = Picker(self.config, seed, quantiles=(across, 0.5, 0.5, 0.5))
             self._advance(automaton, start, pick, until_head=False)
             again, moved = self._read_answer(automaton, scene)
@@ -244,57 +229,41 @@ class LlavaPlanner:
                 break
         return best[1], best[2]
 
-    def _advance(
-        self,
-        automaton: AnswerAutomaton,
-        cursor: _Cursor,
-        pick: Picker,
-        *,
-        until_head: bool,
-    ) -> _Cursor:
+    def _advance(self, automaton: AnswerAutomaton, cursor: Cursor, pick: Picker, *, until_head: bool) -> Cursor:
         """Decode until the label stands, or to the end; tokens without a choice are fed together, not decoded.
 
         The cache is cropped to `cursor.length` first, so that a cursor can be used again after another branch.
         """
-        import torch
-
-        surplus = cursor.cache.get_seq_length() - cursor.length
-        if surplus:
-            cursor.cache.crop(-surplus)
-        pending = list(cursor.pending)
+        crop(cursor)
+        pending, confidence = list(cursor.pending), cursor.confidence
         while not automaton.done and not (until_head and automaton.head_done):
             allowed = automaton.allowed()
             if len(allowed) == 1:
                 token = allowed[0]
             else:
                 if pending:
-                    cursor = self._forward(torch.tensor([pending]), cursor.cache, cursor.length)
+                    cursor = self.prefix.feed(cursor, pending)
                     pending = []
-                token = pick(cursor.logits, allowed, automaton.box_digit)
+                scores = self.prefix.scores(cursor, allowed)
+                token = pick(scores, allowed, automaton.box_digit)
+                if not automaton.head_done:
+                    confidence *= float(scores.double().softmax(0)[allowed.index(token)])
             automaton.advance(token)
             pending.append(token)
-        return replace(cursor, pending=tuple(pending))
+        return replace(cursor, pending=tuple(pending), confidence=confidence)
 
     def free_answer(self, scene: LayeredScene, prompt: str, max_tokens: int) -> str:
         """The likeliest answer line without grammar, guards or label set: what the model alone would say."""
-        import torch
-
         cursor = self.read(scene, prompt)
+        everything = range(self.llava.lm_head.weight.shape[0])
         ids: list[int] = []
         while len(ids) < max_tokens:
-            token = int(cursor.logits.argmax())
+            token = int(self.prefix.scores(cursor, everything).argmax())
             if token == self.tokens.end:
                 return self.encoder.decode(ids)
             ids.append(token)
-            cursor = self._forward(torch.tensor([[token]]), cursor.cache, cursor.length)
+            cursor = self.prefix.feed(cursor, [token])
         return self.encoder.decode(ids)
-
-    @staticmethod
-    def _stop_reason(state: PlanState) -> str:
-        named = sum(1 for label in state.wanted if label not in state.surfaces)
-        if state.missing:
-            return f"stopped with {', '.join(state.missing)} missing"
-        return "everything that the prompt names is placed" if named else "the scene is complete"
 
 
 __all__ = ["LlavaPlanner", "PlannerConfig"]

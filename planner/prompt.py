@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from planner.grammar import END, SEPARATOR, Answer, box_to_cells
+from planner.grammar import END, SEPARATOR, Answer, Link, box_to_cells
 from planner.llava import IMAGE_TOKEN_ID
 from scene.geometry import Box, Size
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 INSTRUCTION = "Plan a picture back to front, one object a line.\nScene:"
 START_ID = 1  # "<|im_start|>"
+Listing = Literal["boxes", "names"]
+"""What a line of the list of objects so far tells: label, box and description, or no box: then where things are is seen
+in the picture only."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,23 @@ def scene_objects(scene: LayeredScene) -> tuple[PlannedObject, ...]:
     )
 
 
-def object_answer(item: PlannedObject, size: Size, fixed_descriptions: Mapping[str, str]) -> Answer | None:
+def object_answer(
+    item: PlannedObject, size: Size, fixed_descriptions: Mapping[str, str], link: Link | None = None
+) -> Answer | None:
     """The answer that proposes this object; None when no part of it is on the canvas.
 
     Args:
         item: label, description and box.
         size: canvas.
         fixed_descriptions: labels whose only description need not be spelt out.
+        link: how it stands to an object before it.
     """
     cells = box_to_cells(item.box, size)
     if cells is None:
         return None
     said = plain_words(item.description)
     fixed = fixed_descriptions.get(item.label, item.label)
-    return Answer(label=item.label, cells=cells, description=None if said in ("", fixed) else said)
+    return Answer(label=item.label, cells=cells, link=link, description=None if said in ("", fixed) else said)
 
 
 def plain_words(text: str) -> str:
@@ -71,18 +77,26 @@ class PromptEncoder:
         tokenizer: SmolLM2's.
         image_tokens: placeholders per picture.
         max_prompt_tokens: longer prompts are cut here (the caller notes it).
+        listing: what the lines of placed objects tell.
     """
 
-    def __init__(self, tokenizer: Tokenizer, image_tokens: int, max_prompt_tokens: int = 96) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, image_tokens: int, max_prompt_tokens: int = 96, listing: Listing = "boxes"
+    ) -> None:
         # "<|im_end|>" or "<empty_output>" typed by a user is text, not a control token.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self._max_prompt_tokens = max_prompt_tokens
+        self.listing = listing
         self.picture: tuple[int, ...] = (*[IMAGE_TOKEN_ID] * image_tokens, *self._encode(END))
         self._instruction = (START_ID, *self._encode(INSTRUCTION))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def is_rare(self, word: str) -> bool:
+        """Whether a word is so uncommon that the tokenizer cuts it up."""
+        return len(self._encode(f" {word}")) > 1
 
     def fits(self, prompt: str) -> bool:
         """Whether the whole prompt is read."""
@@ -97,14 +111,25 @@ class PromptEncoder:
         """An object line or the answer itself, with its line end."""
         return self._encode(answer.line() + END)
 
+    def listed(self, answer: Answer) -> list[int]:
+        """A line of the list of objects so far, with its line end."""
+        return self.line(answer) if self.listing == "boxes" else self._encode(answer.listed() + END)
+
     def label_tokens(self, answer: Answer) -> int:
         """How many leading tokens of the line decide the label (its separator included) or stop."""
         text = answer.line() if answer.stop else answer.label + SEPARATOR
         return len(self._encode(text))
 
+    def chunks(self, prompt: str, answers: Sequence[Answer]) -> list[list[int]]:
+        """Everything before the picture in the pieces in which a growing list is read: instruction, prompt, then a
+        line per object. Joined they are `trunk`."""
+        head = self.head(prompt)
+        cut = len(self._instruction)
+        return [head[:cut], head[cut:], *(self.listed(answer) for answer in answers)]
+
     def trunk(self, prompt: str, answers: Sequence[Answer]) -> list[int]:
         """Everything before the picture."""
-        return [*self.head(prompt), *(token for answer in answers for token in self.line(answer))]
+        return [token for chunk in self.chunks(prompt, answers) for token in chunk]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of answer tokens, line end removed."""

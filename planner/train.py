@@ -6,6 +6,8 @@ answers that follow a picture (see `planner.examples.pack`). Only tower, project
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +19,26 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 
-from planner.examples import Packed, PlanSource, choose_steps, fixed_descriptions, pack, plan_answers
-from planner.grammar import Answer
+from planner.examples import Packed, pack
 from planner.language_model import load_tokenizer, prepare
+from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
-from planner.pictures import layout_steps
-from planner.prompt import PlannedObject, PromptEncoder, object_answer
+from planner.phrases import Phraser, load_phrases
+from planner.prompt import Listing, PromptEncoder
 from planner.vision_train import VisionTask, VisionTrainConfig
 from planner.weights import PlannerCard, export_planner, load_adapters, load_vision, read_card
 from runtime.config import Config, load_stage
+from runtime.files import write_json
 from runtime.training import FitConfig, fit
 from runtime.weights import load_weights
 from scene.corpus.store import Corpus
 from scene.errors import UserError
-from scene.geometry import Box
 from scene.seeds import derive_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+log = logging.getLogger(__name__)
 
 
 class PlannerTrainConfig(Config):
@@ -47,6 +51,16 @@ class PlannerTrainConfig(Config):
     """Folder with `tower.safetensors` from stage 0 (`stage: vision`); None = start from nothing."""
     start: Path | None = None
     """Weight folder to go on from (tower, projector and adapters), such as pretrained/park/planner; None = afresh."""
+    listing: Listing = "boxes"
+    """What the list of objects so far tells; "names" leaves the boxes out: they must be read off the picture."""
+    links: bool = False
+    """Answers say how the new object stands to one that is there ("on coffee table"), before its box."""
+    phrases: str | None = None
+    """Phrase book in planner/data for further wordings ("home_phrases.yaml"); None = the corpus's prompts alone."""
+    rephrase_share: float = Field(default=0.6, ge=0, le=1)
+    """How often a prompt is worded by the phrase book, where there is one."""
+    copies_share: float = Field(default=0.35, ge=0, le=1)
+    """How often, of these, an object is repeated and its number told."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
     trunk_weight: float = Field(default=0.5, ge=0)
@@ -140,54 +154,43 @@ class PlannerTask:
 
     Args:
         config: settings.
-        corpus: imported corpus.
+        lessons: where samples come from.
         model: an adapted LLaVA; None = SmolLM2 from the cache with fresh adapters.
         encoder: tokens; None = SmolLM2's.
-        split: where samples come from.
     """
 
     def __init__(
         self,
         config: PlannerTrainConfig,
-        corpus: Corpus,
+        lessons: Lessons,
         *,
         model: PeftModel | None = None,
         encoder: PromptEncoder | None = None,
-        split: str = "train",
     ) -> None:
-        self.config, self.corpus = config, corpus
-        self.source = PlanSource(corpus, split)
-        self.fixed = fixed_descriptions(corpus)
+        self.config, self.lessons = config, lessons
         self.encoder = encoder or PromptEncoder(
-            load_tokenizer(prepare()), config.vision.image_tokens, config.max_prompt_tokens
+            load_tokenizer(prepare()), config.vision.image_tokens, config.max_prompt_tokens, config.listing
         )
         llava = model if model is not None else fresh_model(config)
         self.model: nn.Module = PackedLlava(llava, self._classes() if config.common_tokens else None)
 
     def _classes(self) -> np.ndarray:
-        """Ids of every token in any answer line of the corpus, and the most common ones."""
+        """Ids of every token in any answer, and the most common ones."""
         used = set(range(self.config.common_tokens))
-        for label, description in self.corpus.descriptions:
-            item = PlannedObject(label, description, Box(0, 0, *self.corpus.size))
-            answer = object_answer(item, self.corpus.size, self.fixed)
-            used.update(self.encoder.line(answer) if answer else ())
-        used.update(self.encoder.line(Answer(stop=True)))
+        for answer in self.lessons.answers():
+            used.update(self.encoder.line(answer))
+            used.update(self.encoder.listed(answer))
         return np.asarray(sorted(used), dtype=np.int64)
 
     def scene(self, number: int) -> PackedScene:
         """Packed scene of global sample `number`."""
-        record, plan, rng = self.source.sampled(number, self.config.seed)
-        answers = plan_answers(plan, self.fixed)
-        steps = choose_steps(len(answers) - 1, self.config.branches, rng)
-        layers = [record.layers[position] for position in plan.layers]
-        wanted = set(steps)
-        pictures = {
-            step: pixel_values(picture, self.config.vision)
-            for step, picture in enumerate(layout_steps(self.corpus, layers))
-            if step in wanted
-        }
-        packed = pack(self.encoder, plan.prompt, answers, steps, self.config.trunk_weight, self.config.label_weight)
-        return PackedScene(packed, torch.stack([pictures[step] for step in steps]))
+        return self.packed(self.lessons.lesson(number, self.config.seed, self.config.branches))
+
+    def packed(self, lesson: Lesson) -> PackedScene:
+        """A lesson as tokens and pixels."""
+        weights = self.config.trunk_weight, self.config.label_weight
+        packed = pack(self.encoder, lesson.prompt, lesson.answers, lesson.steps, *weights)
+        return PackedScene(packed, torch.stack([pixel_values(each, self.config.vision) for each in lesson.pictures]))
 
     def batch(self, samples: Sequence[int]) -> list[PackedScene]:
         """One packed scene per sample number."""
@@ -215,17 +218,34 @@ class PlannerTask:
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Write the weight folder (see `planner.weights`)."""
-        vocabulary = self.corpus.vocabulary
+        vocabulary = self.lessons.vocabulary
         card = PlannerCard(
             vision=self.config.vision,
             lora=self.config.lora,
             max_prompt_tokens=self.config.max_prompt_tokens,
             world=vocabulary.name,
             vocabulary=vocabulary.entries,
-            fixed_descriptions=self.fixed,
-            licence=self.corpus.licence,
+            fixed_descriptions=dict(self.lessons.fixed),
+            licence=self.lessons.licence,
+            listing=self.config.listing,
+            links=self.config.links,
         )
         export_planner(model.llava, card, out)  # type: ignore[arg-type]
+
+
+def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "train") -> CorpusLessons:
+    """Lessons of a corpus as the config wants them."""
+    phraser = None
+    if config.phrases is not None:
+        phraser = Phraser(load_phrases(Path(__file__).parent / "data" / config.phrases), corpus.vocabulary)
+    return CorpusLessons(
+        corpus,
+        split,
+        links=config.links,
+        phraser=phraser,
+        rephrase_share=config.rephrase_share,
+        copies_share=config.copies_share,
+    )
 
 
 def fresh_model(config: PlannerTrainConfig) -> PeftModel:
@@ -245,6 +265,10 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
         if not file.is_file():
             raise UserError(f"no {file}; train it with configs/planner/vision.yaml first, or set tower=null")
         load_weights(llava.model.vision_tower, file)
+        if (config.tower / "projector.safetensors").is_file():
+            load_weights(llava.model.multi_modal_projector, config.tower / "projector.safetensors")
+    if config.fit.precision == "bf16":
+        llava.model.language_model.to(torch.bfloat16)  # frozen: half the memory traffic, and no cast at every use
     model = add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
     if config.start is not None:
         load_adapters(model, config.start)
@@ -260,7 +284,7 @@ def train(
 
     Args:
         config: YAML with `stage: vision` or `stage: language`.
-        data: corpus folder; just one.
+        data: corpus folder, or for the language stage a file of layout sequences; just one.
         out: run folder.
         overrides: "a.b=c" settings.
         resume: go on from the newest snapshot.
@@ -269,9 +293,50 @@ def train(
         UserError: bad config, no corpus, missing weight package, or a run that is there already.
     """
     settings = load_stage({"vision": VisionTrainConfig, "language": PlannerTrainConfig}, config, overrides)
-    corpus = Corpus.only(data)
     if isinstance(settings, VisionTrainConfig):
-        fit(VisionTask(settings, corpus), settings.fit, out, resume=resume)
+        fit(VisionTask(settings, Corpus.only(data)), settings.fit, out, resume=resume)
+        return
+    assert isinstance(settings, PlannerTrainConfig)
+    if len(data) == 1 and data[0].is_file():
+        train_on_sequences(settings, data[0], out, resume=resume)
     else:
-        assert isinstance(settings, PlannerTrainConfig)
-        fit(PlannerTask(settings, corpus), settings.fit, out, resume=resume)
+        fit(PlannerTask(settings, corpus_lessons(settings, Corpus.only(data))), settings.fit, out, resume=resume)
+
+
+def train_on_sequences(
+    config: PlannerTrainConfig,
+    file: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    model: PeftModel | None = None,
+    encoder: PromptEncoder | None = None,
+) -> None:
+    """Fine-tune on a file of layout sequences; `out/held_out.json` says what that did for scenes it did not see.
+
+    Args:
+        config: settings.
+        file: JSONL or LLaVA conversations.
+        out: run folder.
+        resume: go on from the newest snapshot.
+        model, encoder: as in `PlannerTask`.
+    """
+    task = PlannerTask(config, SequenceLessons(file, links=config.links), model=model, encoder=encoder)
+    unseen = SequenceLessons(file, held_out=True, links=config.links)
+    report = out / "held_out.json"
+    before = json.loads(report.read_text(encoding="utf-8"))["before"] if resume and report.is_file() else None
+    losses = {"before": before if before is not None else held_out_loss(task, unseen)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(report, losses)
+    fit(task, config.fit, out, resume=resume)
+    losses["after"] = held_out_loss(task, unseen)
+    write_json(report, losses)
+    log.info("held-out loss %.4f before, %.4f after", losses["before"], losses["after"])
+
+
+def held_out_loss(task: PlannerTask, lessons: Lessons, scenes: int = 16) -> float:
+    """Mean loss of a task's model on the first `scenes` lessons of another source, always the same ones."""
+    task.model.eval()
+    with torch.no_grad():
+        losses = [float(task.model([task.packed(lessons.lesson(number, 0, 4))])[0]) for number in range(scenes)]
+    return sum(losses) / len(losses)

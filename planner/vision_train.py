@@ -2,8 +2,10 @@
 
 LLaVA starts from a CLIP tower that already sees; ours starts from nothing, and a language model is a slow teacher of
 sight. So the tower is first trained on a dense task: every patch token predicts how much of its cell each category
-covers. (A detection task with one query per category, 9000 samples, learnt little more than the prior:
-docs/experiments/planner.md.)
+covers. With `align`, the projector learns at the same time to map every patch token to the words for what its cell
+shows: the mean of the language model's own embeddings of the labels there, weighted by their shares; so the language
+model meets pictures in a language that it knows. (A detection task with one query per category, 9000 samples, learnt
+little more than the prior: docs/experiments/planner.md.)
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from planner.examples import PlanSource
-from planner.llava import VisionConfig, pixel_values
+from planner.language_model import load_config, load_state, load_tokenizer, prepare
+from planner.llava import VisionConfig, build_projector, pixel_values
 from planner.pictures import label_cells, layout_steps
 from runtime.config import Config
 from runtime.training import FitConfig
@@ -32,6 +35,10 @@ class VisionTrainConfig(Config):
 
     stage: Literal["vision"] = "vision"
     vision: VisionConfig = VisionConfig()
+    align: bool = False
+    """Train the projector, too: patch tokens become the label embeddings of what they show."""
+    align_weight: float = 1.0
+    """Weight of that loss (share of the embeddings' variance left unexplained) beside the nats per cell."""
     fit: FitConfig = FitConfig(batch_size=32, total_samples=30_000, learning_rate=1e-3, ema_decay=None)
     seed: int = 0
     """Data order and initial weights."""
@@ -63,22 +70,31 @@ class CellReader(nn.Module):
         vision: its shape.
         classes: number of categories, empty canvas included.
         seed: initialises the reading.
+        projector: LLaVA's, trained along; None = the tower alone.
     """
 
-    def __init__(self, tower: nn.Module, vision: VisionConfig, classes: int, seed: int = 0) -> None:
+    def __init__(
+        self, tower: nn.Module, vision: VisionConfig, classes: int, seed: int = 0, projector: nn.Module | None = None
+    ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.tower = tower
+            self.tower, self.projector = tower, projector
             self.norm = nn.LayerNorm(vision.hidden)
             self.head = nn.Linear(vision.hidden, classes)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, patches, classes) for pixels (B, 3, S, S)."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, patches, classes) and, with a projector, LM embeddings (B, patches, D) of pixels (B, 3, S, S)."""
         # The same layer as LLaVA's `vision_feature_layer=-1`: before the tower's final norm, class token dropped.
         patches = self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
-        logits: Tensor = self.head(self.norm(patches))
-        return logits
+        return self.head(self.norm(patches)), self.projector(patches) if self.projector is not None else None
+
+
+def label_embeddings(classes: Sequence[str]) -> Tensor:
+    """The language model's embedding of each label, mean over its tokens: float32 (classes, D)."""
+    tokenizer, weights = load_tokenizer(prepare()), load_state(prepare())["model.embed_tokens.weight"]
+    ids = [tokenizer.encode(f" {label}", add_special_tokens=False).ids for label in classes]
+    return torch.stack([weights[each].float().mean(0) for each in ids])
 
 
 class VisionTask:
@@ -88,8 +104,13 @@ class VisionTask:
         self.config, self.corpus = config, corpus
         self.source = PlanSource(corpus, split)
         self.classes = (*corpus.labels, "empty")
-        tower = build_tower(config.vision, derive_seed(config.seed, "tower") % 2**32)
-        self.model: nn.Module = CellReader(tower, config.vision, len(self.classes), config.seed)
+        seed = derive_seed(config.seed, "tower") % 2**32
+        tower, projector = build_tower(config.vision, seed), None
+        self.embeddings: Tensor | None = None
+        if config.align:
+            self.embeddings = label_embeddings(self.classes)
+            projector = build_projector(load_config(prepare()), config.vision, seed)
+        self.model: nn.Module = CellReader(tower, config.vision, len(self.classes), config.seed, projector)
 
     def example(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Layout picture uint8 (H, W, 3) and cell shares (patches, classes) of global sample `number`."""
@@ -111,13 +132,21 @@ class VisionTask:
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Kullback-Leibler divergence of predicted from true shares, in nats per cell."""
         shares = batch["shares"]
-        logs = model(batch["pixels"]).log_softmax(-1)
+        logits, words = model(batch["pixels"])
+        logs = logits.log_softmax(-1)
         divergence = nn.functional.kl_div(logs, shares, reduction="none").sum(-1).mean()
         predicted = logs.detach().exp()
         overlap = torch.minimum(predicted, shares).sum(-1).mean()
         small = (shares > 0.02) & (shares < 0.9)
         found = ((predicted > 0.01) & small).sum() / small.sum().clamp(min=1)
-        return divergence, {"overlap": float(overlap), "objects_found": float(found)}
+        facts = {"overlap": float(overlap), "objects_found": float(found)}
+        if self.embeddings is not None:
+            wanted = shares @ self.embeddings
+            unexplained = (words - wanted).square().mean() / wanted.var()
+            return divergence + self.config.align_weight * unexplained, facts | {
+                "unexplained": float(unexplained.detach())
+            }
+        return divergence, facts
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Four pictures; in each cell what the tower sees there beside sky and grass."""
@@ -125,7 +154,7 @@ class VisionTask:
         side = self.config.vision.image_size_px // self.config.vision.patch_size_px
         for number in range(4):
             picture, _ = self.example(number)
-            shares = model(pixel_values(picture, self.config.vision)[None])[0].softmax(-1).numpy()
+            shares = model(pixel_values(picture, self.config.vision)[None])[0][0].softmax(-1).numpy()
             image = Image.fromarray(picture)
             draw = ImageDraw.Draw(image)
             for cell, row in enumerate(shares):
@@ -136,6 +165,8 @@ class VisionTask:
         Image.fromarray(np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])).save(path)
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """Write `tower.safetensors`."""
+        """Write `tower.safetensors` and, where it was trained, `projector.safetensors`."""
         out.mkdir(parents=True, exist_ok=True)
         save_weights(model.tower, out / "tower.safetensors")  # type: ignore[arg-type]
+        if model.projector is not None:
+            save_weights(model.projector, out / "projector.safetensors")  # type: ignore[arg-type]

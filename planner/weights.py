@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from planner.language_model import GGUF_SHA256
 from planner.llava import LoraSettings, VisionConfig, load_base, trained_state
+from planner.prompt import Listing
 from runtime.config import Config
 from runtime.files import write_json
 from runtime.weights import read_weights, save_weights
@@ -49,6 +50,10 @@ class PlannerCard(Config):
     """Label -> entry, as in configs/worlds."""
     fixed_descriptions: dict[str, str]
     """Labels whose only description is left out of answers."""
+    listing: Listing = "boxes"
+    """What the lines of placed objects tell."""
+    links: bool = False
+    """Whether answers say how the object stands to another."""
     licence: str
     """Licence of the weights, from the training data."""
 

@@ -9,6 +9,21 @@ from scene.geometry import Box
 
 
 @dataclass(frozen=True)
+class PlannedRelation:
+    """How a proposed object should stand to one that is there.
+
+    Attributes:
+        relation: "on", "left of", ...; see `scene.relations.Relation`, and "behind".
+        label: category of the other.
+        layer: its layer id; None where it is not in the scene.
+    """
+
+    relation: str
+    label: str
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
 class Proposal:
     """Next object or stop.
 
@@ -19,6 +34,9 @@ class Proposal:
         stop: the scene is finished.
         reason: why, in words.
         notes: guards that fired, in order.
+        attributes: what the description says besides the label ("yellow", "with rolled arms").
+        relation: to an object in the scene, or None.
+        confidence: probability of this label (or of stopping) among those allowed, 0 to 1; None where unknown.
     """
 
     label: str = ""
@@ -27,6 +45,9 @@ class Proposal:
     stop: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    relation: PlannedRelation | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if not self.stop and not (self.label and self.description):
@@ -36,11 +57,13 @@ class Proposal:
         """JSON-ready; box as [x0, y0, x1, y1] or null."""
         data = asdict(self)
         data["box"] = list(self.box) if self.box else None
-        data["notes"] = list(self.notes)
+        data["notes"], data["attributes"] = list(self.notes), list(self.attributes)
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Proposal:
         """Inverse of `to_json`."""
         box = Box(*data["box"]) if data.get("box") else None
-        return cls(**{**data, "box": box, "notes": tuple(data.get("notes", ()))})
+        relation = PlannedRelation(**data["relation"]) if data.get("relation") else None
+        lists = {name: tuple(data.get(name, ())) for name in ("notes", "attributes")}
+        return cls(**{**data, "box": box, "relation": relation, **lists})

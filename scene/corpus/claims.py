@@ -16,8 +16,10 @@ from scene.vocabulary import Vocabulary
 
 _PHRASES: dict[str, Relation] = {
     "to the left of": "left of",
+    "on the left of": "left of",
     "left of": "left of",
     "to the right of": "right of",
+    "on the right of": "right of",
     "right of": "right of",
     "above": "above",
     "over": "above",

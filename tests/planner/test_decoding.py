@@ -12,12 +12,11 @@ DIGITS = tuple(range(100, 110))
 
 def draw_number(picker: Picker, joint: np.ndarray, coordinate: int) -> int:
     """Decode a two-digit number whose distribution is `joint` (100,)."""
-    logits = torch.full((200,), -torch.inf, dtype=torch.float64)
     tens = joint.reshape(10, 10).sum(1)
-    logits[100:110] = torch.from_numpy(np.log(tens + 1e-300))
+    logits = torch.from_numpy(np.log(tens + 1e-300))
     first = picker(logits, DIGITS, 2 * coordinate) - 100
     ones = joint.reshape(10, 10)[first] / tens[first]
-    logits[100:110] = torch.from_numpy(np.log(ones + 1e-300))
+    logits = torch.from_numpy(np.log(ones + 1e-300))
     return 10 * first + picker(logits, DIGITS, 2 * coordinate + 1) - 100
 
 
@@ -43,17 +42,16 @@ def test_middle_half_stays_in_the_middle():
 
 
 def test_words_are_the_likeliest_or_drawn_by_seed():
-    logits = torch.tensor([0.0, 3.0, 2.9, 9.0])
+    logits = torch.tensor([0.0, 3.0, 2.9])
     assert Picker(PlannerConfig(), StepSeed(0, 0))(logits, (0, 1, 2), None) == 1
     warm = PlannerConfig(temperature=1.0)
     drawn = [Picker(warm, StepSeed(run, 0))(logits, (0, 1, 2), None) for run in range(40)]
     assert {1, 2} <= set(drawn)
-    assert 3 not in drawn
     assert drawn == [Picker(warm, StepSeed(run, 0))(logits, (0, 1, 2), None) for run in range(40)]
 
 
 @pytest.mark.parametrize("index", range(8))
 def test_certain_digits_win_at_every_quantile(index):
-    logits = torch.full((200,), -50.0)
-    logits[107] = 50.0
+    logits = torch.full((10,), -50.0)
+    logits[7] = 50.0
     assert Picker(PlannerConfig(box_spread=1.0), StepSeed(3, 1))(logits, DIGITS, index) == 107

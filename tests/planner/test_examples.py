@@ -1,22 +1,17 @@
 import random
 
 import numpy as np
-import pytest
 
 from planner.examples import (
     PlanSource,
     choose_steps,
-    export_sequences,
     fixed_descriptions,
     pack,
     plan_answers,
-    read_sequences,
 )
 from planner.pictures import layout_steps
-from scene.errors import UserError
 from scene.geometry import Box
 from scene.layout import layout_picture
-from tests.planner.conftest import SIZE
 
 
 def test_painted_steps_equal_the_layout_picture(corpus):
@@ -79,30 +74,3 @@ def test_a_branch_sees_its_own_part_of_the_trunk_only(corpus, encoder):
     for row in range(len(packed.ids)):
         # Whatever a row sees counts 0, 1, 2, ... up to its own position: a plain sequence without gaps.
         assert sorted(packed.positions[packed.visible[row]]) == list(range(packed.positions[row] + 1))
-
-
-def test_sequences_round_trip(corpus, tmp_path):
-    file = tmp_path / "train.jsonl"
-    count = export_sequences(corpus, file, "train")
-    lines = list(read_sequences(file))
-    assert len(lines) == count == sum(len(record.layers) + 1 for record in corpus.records("train"))
-    again = tmp_path / "again.jsonl"
-    export_sequences(corpus, again, "train")
-    assert again.read_bytes() == file.read_bytes()
-    for line in lines:
-        assert len(line.objects) == len(line.layers) == line.k
-        assert line.canvas == (SIZE.width, SIZE.height)
-        assert line.answer.stop == (line.answer.box is None)
-
-
-@pytest.mark.parametrize("text", ["{}", "not json", '{"schema_version": 2}'])
-def test_broken_sequences_name_their_line(tmp_path, text):
-    file = tmp_path / "x.jsonl"
-    file.write_text(text + "\n")
-    with pytest.raises(UserError, match="line 1"):
-        list(read_sequences(file))
-
-
-def test_missing_sequence_file(tmp_path):
-    with pytest.raises(UserError, match="cannot read"):
-        list(read_sequences(tmp_path / "none.jsonl"))

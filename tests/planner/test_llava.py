@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from planner.examples import PlanSource, fixed_descriptions, plan_answers
+from planner.lessons import CorpusLessons
 from planner.llava import IMAGE_TOKEN_ID, LoraSettings, add_lora, pixel_values
 from planner.train import PackedLlava, PlannerTask, fresh_model
 from planner.weights import load_planner
@@ -35,7 +36,7 @@ def test_pixel_values_keep_axes_and_range():
 def test_packing_equals_one_sequence_per_sample(corpus, encoder):
     """The branch of step k gives the very logits that a separate (scene, k) sample would."""
     llava = make_llava()
-    task = PlannerTask(tiny_config(), corpus, model=llava, encoder=encoder)
+    task = PlannerTask(tiny_config(), CorpusLessons(corpus, "train"), model=llava, encoder=encoder)
     scene = task.scene(0)
     with torch.no_grad():
         logits, _, _ = PackedLlava(llava).logits(scene)
@@ -66,7 +67,7 @@ def test_only_tower_projector_and_adapters_train():
 
 
 def test_overfits_one_batch(corpus, encoder):
-    task = PlannerTask(tiny_config(), corpus, model=make_llava(), encoder=encoder)
+    task = PlannerTask(tiny_config(), CorpusLessons(corpus, "train"), model=make_llava(), encoder=encoder)
     batch = task.batch([0, 1])
     optimizer = torch.optim.Adam(task.model.parameters(), lr=5e-3)
     losses = []
@@ -82,7 +83,7 @@ def test_overfits_one_batch(corpus, encoder):
 def test_loss_over_common_tokens_is_a_lower_bound(corpus, encoder):
     """Fewer classes in the normaliser can only lower the loss; the targets must all be among them."""
     llava = make_llava()
-    task = PlannerTask(tiny_config(), corpus, model=llava, encoder=encoder)
+    task = PlannerTask(tiny_config(), CorpusLessons(corpus, "train"), model=llava, encoder=encoder)
     batch = task.batch([0])
     used = np.unique(batch[0].packed.targets[batch[0].packed.targets >= 0])
     whole, _ = PackedLlava(llava)(batch)
@@ -93,7 +94,7 @@ def test_loss_over_common_tokens_is_a_lower_bound(corpus, encoder):
 def test_resumed_training_equals_uninterrupted(corpus, encoder, tmp_path):
     def task() -> PlannerTask:
         model = add_lora(make_llava(), TINY_LORA)
-        return PlannerTask(tiny_config(), corpus, model=model, encoder=encoder)
+        return PlannerTask(tiny_config(), CorpusLessons(corpus, "train"), model=model, encoder=encoder)
 
     straight, broken = task(), task()
     fit(straight, tiny_config(total_samples=8).fit, tmp_path / "a")
@@ -111,7 +112,7 @@ def test_export_loads_as_the_adapted_model(corpus, encoder, tmp_path, monkeypatc
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(1))
-    task = PlannerTask(tiny_config(), corpus, model=model, encoder=encoder)
+    task = PlannerTask(tiny_config(), CorpusLessons(corpus, "train"), model=model, encoder=encoder)
     task.export(task.model, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "planner.json", "vision.safetensors", "adapter_model.safetensors", "adapter_config.json",
@@ -133,7 +134,9 @@ def test_export_loads_as_the_adapted_model(corpus, encoder, tmp_path, monkeypatc
 def test_peft_reads_the_exported_adapters_too(corpus, encoder, tmp_path):
     from peft import PeftModel
 
-    task = PlannerTask(tiny_config(), corpus, model=add_lora(make_llava(), TINY_LORA), encoder=encoder)
+    task = PlannerTask(
+        tiny_config(), CorpusLessons(corpus, "train"), model=add_lora(make_llava(), TINY_LORA), encoder=encoder
+    )
     task.export(task.model, tmp_path)
     again = PeftModel.from_pretrained(make_llava(), str(tmp_path))
     state = {name: value for name, value in task.model.llava.named_parameters() if "lora_A" in name}
@@ -144,7 +147,9 @@ def test_peft_reads_the_exported_adapters_too(corpus, encoder, tmp_path):
 
 def test_training_goes_on_from_a_weight_folder(corpus, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr("planner.train.load_base", lambda vision, seed: make_llava(seed=5))
-    task = PlannerTask(tiny_config(), corpus, model=add_lora(make_llava(), TINY_LORA), encoder=encoder)
+    task = PlannerTask(
+        tiny_config(), CorpusLessons(corpus, "train"), model=add_lora(make_llava(), TINY_LORA), encoder=encoder
+    )
     task.export(task.model, tmp_path)
     again = fresh_model(tiny_config().model_copy(update={"start": tmp_path}))
     before = dict(task.model.llava.named_parameters())

@@ -1,0 +1,149 @@
+"""What a planner of any kind knows before it proposes, and what becomes of its choice: prompt and scene read by the
+world's words, relations that the prompt asks for, and the finished `Proposal`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.grammar import Link
+from planner.guards import GuardConfig, PlanState, plan_state
+from planner.links import holds, moved_to_hold, prompt_links
+from planner.spelling import Speller
+from scene.geometry import Box
+from scene.layers import Layer, LayeredScene
+from scene.proposal import PlannedRelation, Proposal
+from scene.vocabulary import Vocabulary
+
+ARTICLES = ("a", "an", "the", "some")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Prompt and scene as the guards see them.
+
+    Attributes:
+        text: prompt and turn, as typed.
+        state: what is placed, wanted, rejected.
+        links: label -> relations that the prompt asks for.
+        notes: slips that were mended.
+    """
+
+    text: str
+    state: PlanState
+    links: dict[str, list[Link]]
+    notes: tuple[str, ...] = ()
+
+
+class SceneReader:
+    """Reads prompts and scenes of one world.
+
+    Args:
+        vocabulary: the world's words.
+        speller: mends slips before names are looked for; None = as typed.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, speller: Speller | None = None) -> None:
+        self.vocabulary, self.speller = vocabulary, speller
+        self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
+        self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
+
+    def situation(self, scene: LayeredScene, prompt: str, turn: str | None, rejected: Sequence[str]) -> Situation:
+        """See `Situation`."""
+        text = " ".join(part for part in (prompt, turn) if part)
+        read, notes = self.speller.corrected(text) if self.speller else (text, ())
+        links = prompt_links(read, self.vocabulary)
+        state = plan_state(
+            [layer.label for layer in scene.layers],
+            self.vocabulary.counts(read),
+            self.vocabulary.labels,
+            self.surfaces,
+            rejected,
+            self.people,
+            {label: [other for word, other in found if word == "on"] for label, found in links.items()},
+        )
+        return Situation(text, state, links, notes)
+
+    def stop(self, situation: Situation, notes: Sequence[str], confidence: float | None = None) -> Proposal:
+        """A stop with its reason."""
+        return Proposal(
+            stop=True, reason=stop_reason(situation.state), notes=(*situation.notes, *notes), confidence=confidence
+        )
+
+    def proposal(
+        self,
+        situation: Situation,
+        scene: LayeredScene,
+        label: str,
+        description: str,
+        box: Box | None,
+        link: Link | None,
+        notes: Sequence[str],
+        confidence: float | None = None,
+    ) -> Proposal:
+        """A finished proposal of an object."""
+        reason = "named in the prompt" if situation.state.wanted.get(label) else "fits the scene"
+        partner = latest(scene, link[1]) if link else None
+        return Proposal(
+            label=label,
+            description=description,
+            box=box,
+            reason="carries the scene" if label in self.surfaces else reason,
+            notes=(*situation.notes, *notes),
+            attributes=attributes(description, label),
+            relation=PlannedRelation(link[0], link[1], partner.id if partner else None) if link else None,
+            confidence=confidence,
+        )
+
+
+def latest(scene: LayeredScene, label: str) -> Layer | None:
+    """The nearest layer of a label that is on the canvas."""
+    return next((layer for layer in reversed(scene.layers) if layer.label == label and layer.box is not None), None)
+
+
+def due_links(label: str, situation: Situation, scene: LayeredScene, config: GuardConfig) -> list[Link]:
+    """Relations of `label` that the prompt asks for, whose partner stands there, and that no other layer of the label
+    fulfils yet; the guard lets only these be stated. Empty = free choice."""
+    if not config.enabled:
+        return []
+    due = []
+    for link in situation.links.get(label, ()):
+        partner = latest(scene, link[1])
+        if partner is None or partner.box is None:
+            continue
+        twins = [layer.box for layer in scene.layers if layer.label == label and layer.box is not None]
+        if not any(holds(link[0], twin, partner.box) for twin in twins):
+            due.append(link)
+    return due
+
+
+def held(link: Link | None, box: Box, scene: LayeredScene, asked: Sequence[Link]) -> tuple[Box, list[str]]:
+    """The box moved to where the relation that the prompt asks for holds; a note says so when it was not there."""
+    if link is None or link not in asked:
+        return box, []
+    partner = latest(scene, link[1])
+    if partner is None or partner.box is None:
+        return box, []
+    moved = moved_to_hold(link[0], box, partner.box, scene.size)
+    return moved, [] if moved == box else [f"moved to be {link[0]} the {link[1]}, as the prompt says"]
+
+
+def stop_reason(state: PlanState) -> str:
+    """Why a scene ends here."""
+    named = sum(1 for label in state.wanted if label not in state.surfaces)
+    if state.missing:
+        return f"stopped with {', '.join(state.missing)} missing"
+    return "everything that the prompt names is placed" if named else "the scene is complete"
+
+
+def attributes(description: str, label: str) -> tuple[str, ...]:
+    """What a description says besides the label: words before it, and what follows as one piece ("with rolled arms").
+
+    >>> attributes("a yellow sofa with rolled arms", "sofa")
+    ('yellow', 'with rolled arms')
+    """
+    before, found, after = f" {description} ".partition(f" {label} ")
+    if not found:
+        before, after = description, ""
+    words = [word for word in before.split() if word not in ARTICLES]
+    return (*words, *([after.strip()] if after.strip() else []))

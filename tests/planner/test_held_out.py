@@ -1,0 +1,57 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import planner
+from planner.phrases import load_phrases
+from scene.vocabulary import Vocabulary
+
+DATA = Path(planner.__file__).parent / "data"
+WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
+HALVES = {half: [json.loads(line) for line in (DATA / "held_out" / f"home_{half}.jsonl").open()]
+          for half in ("dev", "final")}  # fmt: skip
+RUN = 4  # words in a row that no template may share with a held-out prompt
+
+
+def masked(text: str) -> list[str]:
+    """Words with object names and placeholders cut out, as "#"."""
+    text = re.sub(r"\{\w+\}", " # ", text.lower())
+    for mention in reversed(WORLD.find(text)):
+        text = f"{text[: mention.start]} # {text[mention.end :]}"
+    return re.findall(r"[a-z']+|#", text)
+
+
+def runs(words: list[str]) -> set[tuple[str, ...]]:
+    found = (tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1))
+    return {run for run in found if "#" not in run}
+
+
+def test_two_hundred_prompts_in_two_halves_of_the_same_mix():
+    assert [len(prompts) for prompts in HALVES.values()] == [100, 100]
+    assert len({line["prompt"] for prompts in HALVES.values() for line in prompts}) == 200
+    for style in {line["style"] for line in HALVES["dev"]}:
+        counts = [sum(line["style"] == style for line in prompts) for prompts in HALVES.values()]
+        assert abs(counts[0] - counts[1]) <= 1
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_every_label_is_known(half):
+    for line in HALVES[half]:
+        for item in line["objects"]:
+            assert set(item["any_of"]) <= set(WORLD.labels)
+            assert item["count"] >= 1
+        named = {label for item in line["objects"] for label in item["any_of"]}
+        for relation in line["relations"]:
+            assert set(relation["subject"]) | set(relation["object"]) <= named, line["id"]
+
+
+def test_no_template_borrows_from_the_held_out_prompts():
+    book = load_phrases(DATA / "home_phrases.yaml")
+    carriers = [*book.lists, *book.counts, *book.relations, *book.people, *book.themed]
+    carriers += [theme for themes in book.themes.values() for theme in themes]
+    taken = {run: line["id"] for prompts in HALVES.values() for line in prompts for run in runs(masked(line["prompt"]))}
+    assert taken
+    shared = {(carrier, taken[run]) for carrier in carriers for run in runs(masked(carrier)) if run in taken}
+    assert not shared
