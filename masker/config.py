@@ -217,6 +217,10 @@ class SamplingConfig(Config):
     refine: Literal["none", "free", "all"] = Field("free", description="Which predictions get the zoom pass.")
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
     threshold: float = Field(0.5, description="Soft mask above this is the object.")
+    code_temperature: float = Field(
+        1.0, ge=0, le=1, description="Guided: scale of the noise that shapes are drawn from."
+    )
+    likeliest_first: bool = Field(True, description="Guided: the first candidate's code is drawn from no noise at all.")
     code_draws: int = Field(
         1, ge=1, description="Guided: so many shapes are drawn, and the one most like the others is taken."
     )

@@ -222,3 +222,25 @@ def test_candidates_do_not_depend_on_their_number(
 
     alone, five = masks(1), masks(5)
     assert np.array_equal(alone[0.0], five[0.0])
+
+
+def test_the_first_candidate_is_the_likeliest_shape(
+    codec_folder: Path, texts: TextBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = masker_config(codec_folder, sampling={"solver_steps": 2}, **coded(codec_folder))
+    model = build_model(config, load_codec(codec_folder).eval()).eval()
+    smart = SmartMask(config, load_codec(codec_folder).eval(), model, texts)
+    monkeypatch.setattr("masker.smartmask.MIN_MASK_PX", 0)
+    seen: list[Tensor] = []
+    draw = type(model).draw_codes
+
+    def watch(self: object, conditions: object, noise: Tensor) -> object:
+        seen.append(noise)
+        return draw(self, conditions, noise)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model), "draw_codes", watch)
+    scene = LayeredScene(SIZE, "a ball", ())
+    guide = Guidance.from_blob(150, 120, 60, 40, SIZE)
+    smart.predict(scene, "ball", "a red ball", "", guidance=guide, count=3, seed=StepSeed(1, 0))
+    still = [bool((row == 0).all()) for row in seen[0]]
+    assert still[:3] == [True, False, False]
