@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.cli_data import data
+from orchestrator.cli_edit import edit
 from orchestrator.cli_history import branch, diff, redo, show, summary, undo
 from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
@@ -28,7 +29,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
-for command in (order, show, undo, redo, branch, diff):
+for command in (order, edit, show, undo, redo, branch, diff):
     cli.add_command(command)
 
 _SETTINGS: list[Any] = [

@@ -38,6 +38,7 @@ class StepRecord:
         order: of a reordered step: all layer ids, back to front.
         context: caption that mask and rendering were given; "" = the run's prompt.
         seed: root of the step's random numbers; None = the run's.
+        attempt: which draw of that seed it is; 0 = the first.
         attempts: self-correction: each try's `how`, `violated` (relations asked for that it broke) and `taken`.
         changes: of an edited step: `layer`, `label`, `description`, `how` ("edited", "recomputed", "reused") and `key`
             of each layer that is not what it was; its pictures are amodal-ID.png and layer-ID.png.
@@ -60,6 +61,7 @@ class StepRecord:
     order: tuple[int, ...] = ()
     context: str = ""
     seed: int | None = None
+    attempt: int = 0
     attempts: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
     removed: tuple[int, ...] = ()
@@ -83,6 +85,7 @@ class StepRecord:
             "order": list(self.order),
             "context": self.context,
             "seed": self.seed,
+            "attempt": self.attempt,
             "attempts": [dict(attempt) for attempt in self.attempts],
             "changes": [dict(change) for change in self.changes],
             "removed": list(self.removed),

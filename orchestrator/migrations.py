@@ -25,7 +25,7 @@ def _step_1_to_2(data: Data) -> Data:
 
 def _step_2_to_3(data: Data) -> Data:
     """Version 3 adds self-correction, edits of layers, and checksums (none are known of older pictures)."""
-    return {"attempts": [], "changes": [], "removed": [], "key": "", "files": {}, **data}
+    return {"attempt": 0, "attempts": [], "changes": [], "removed": [], "key": "", "files": {}, **data}
 
 
 def _history_2_to_3(data: Data) -> Data:

@@ -190,6 +190,7 @@ class Run:
             behind=request.behind,
             context=request.context,
             seed=None if request.seed.run == self.folder.facts["seed"] else request.seed.run,
+            attempt=request.seed.attempt,
             attempts=tuple(attempts),
             key=self.key(beneath, mask, proposal.label, proposal.description, request.context, request.seed),
         )
@@ -268,6 +269,12 @@ class Run:
         order, reason = moved(self.scene, str(layer), **where)
         self.scene = reorder(self.folder, self.scene, order, reason, self.models.vocabulary)
         return self.folder.history.steps[self.folder.history.head]
+
+    def edit(self, layer: str | int, **what: Any) -> StepRecord:
+        """Changes one layer, and what was drawn on top of its place; the fields of `layer_edits.Edit` say how."""
+        from orchestrator.layer_edits import Edit, edit
+
+        return edit(self, str(layer), Edit(**what))
 
     def reject(self, draft: Draft, reason: str, proposal: Proposal | None = None, *, by: By = "planner") -> StepRecord:
         """Records that nothing was placed, and why. The planner is told the label, and a person's reason."""

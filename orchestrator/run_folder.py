@@ -66,6 +66,7 @@ class RunFolder:
         complete = {"schema_version": RUN_SCHEMA_VERSION, **facts}
         try:
             with told_clearly(path):
+                _sweep(path)
                 write_json(path / "run.json", complete)
         except BaseException:
             lock.close()

@@ -101,10 +101,8 @@ class Session:
                 yield from self._next()
 
     def _where(self) -> Event:
-        history = self.run.folder.history
-        layers = [
-            {"id": layer.id, "label": layer.label, "description": layer.description} for layer in self.run.scene.layers
-        ]
+        history, layers = self.run.folder.history, self.run.scene.layers
+        listed = [{"id": layer.id, "label": layer.label, "description": layer.description} for layer in layers]
         return {"head": history.head, "branch": history.branch, "finished": history.finished, "layers": listed}
 
     def _next(self) -> Iterator[Event]:
