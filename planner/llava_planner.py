@@ -22,6 +22,7 @@ from scene.proposal import Proposal
 from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
@@ -168,11 +169,24 @@ class LlavaPlanner:
             round(cursor.confidence, 4),
         )
 
-    def read(self, scene: LayeredScene, prompt: str) -> Cursor:
-        """Instruction, prompt, objects so far (what is new of them) and layout picture."""
+    def place(
+        self, scene: LayeredScene, prompt: str, label: str, *, seed: StepSeed, picture: np.ndarray | None = None
+    ) -> Box:
+        """Where the model would put an object of this label, without guards.
+
+        Args:
+            picture: uint8 (H, W, 3) to see instead of the scene's own layout, for measuring; None = its own.
+        """
+        automaton = self._automaton(scene, [label], False)
+        self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
+        return self._read_answer(automaton, scene)[1]
+
+    def read(self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None) -> Cursor:
+        """Instruction, prompt, objects so far (what is new of them) and layout picture (or another one)."""
         answers = [object_answer(item, scene.size, self.fixed_descriptions) for item in scene_objects(scene)]
         chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None])
-        pixels = pixel_values(layout_picture(scene.layout), self.vision)[None]
+        seen = layout_picture(scene.layout) if picture is None else picture
+        pixels = pixel_values(seen, self.vision)[None]
         return self.prefix.feed(self.prefix.read(chunks), self.encoder.picture, pixels)
 
     def _automaton(self, scene: LayeredScene, labels: Iterable[str], allow_stop: bool) -> AnswerAutomaton:

@@ -94,6 +94,10 @@ class PromptEncoder:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def plain(self, text: str) -> list[int]:
+        """Any text as tokens."""
+        return self._encode(text)
+
     def is_rare(self, word: str) -> bool:
         """Whether a word is so uncommon that the tokenizer cuts it up."""
         return len(self._encode(f" {word}")) > 1
