@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from orchestrator.config import ComposeConfig
 from orchestrator.ports import Models
 from runtime.files import sha256_of
 from runtime.seeding import set_threads
 from runtime.weights import asset_dir, pretrained_dir
 from scene.errors import UserError
-from scene.geometry import Box, Size
 from scene.vocabulary import Vocabulary
 
 
@@ -47,7 +44,6 @@ def assemble(config: ComposeConfig) -> Models:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about torchvision, which nothing here needs
     os.environ["HF_HUB_OFFLINE"] = "1"  # embedded presets never touch the network
     from inpainter.controlnet_inpaint import ControlNetInpainter
-    from inpainter.window import window_around
     from planner.guards import GuardConfig
 
     set_threads(config.threads)
@@ -57,17 +53,11 @@ def assemble(config: ComposeConfig) -> Models:
     adapter = Path(config.planner.adapter) if config.planner.adapter else None
     inpainter = ControlNetInpainter.from_pretrained(folders["inpainter"])
 
-    def footprint(mask: np.ndarray) -> Box:
-        whole = Box(0, 0, mask.shape[1], mask.shape[0])
-        size, window = Size(whole.width, whole.height), inpainter.window
-        box = Box.from_mask(mask) or whole
-        return window_around(box, size, context=window.context, min_side_px=window.min_side_px).box
-
     return Models(
         planner=LlavaPlanner.from_pretrained(folders["planner"], adapter, PlannerConfig(guards=guards), vocabulary),
         masker=SmartMask.from_pretrained(folders["masker"]),
         inpainter=inpainter,
-        footprint=footprint,
+        footprint=inpainter.sees,
         vocabulary=vocabulary,
         notice=config.notice,
         weights={

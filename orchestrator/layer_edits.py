@@ -266,7 +266,7 @@ def _propagate(
         scene = old.without(target.id)
     else:
         made, origin = first
-        scene = old.replaced(made)
+        scene = old.with_changed(made)
         how = made.provenance.get("how")
         changes[target.id] = (made, origin, "reused" if how == "reused" else "edited")
     kept: list[int] = [layer.id for layer in old.layers[:position]]
@@ -279,13 +279,13 @@ def _propagate(
             kept.append(layer.id)
             continue
         made, origin = _drawn(run, layer, origins[layer.id], scene)
-        scene = scene.replaced(made)
+        scene = scene.with_changed(made)
         changes[layer.id] = (made, origin, str(made.provenance["how"]))
     pictures: dict[str, np.ndarray] = {}
     number = history.next_id
     for id, (layer, _, _) in changes.items():
         provenance = {"step": number, "mask": f"steps/{number:04d}/amodal-{id}.png"}
-        scene = scene.replaced(replace(layer, provenance=provenance))
+        scene = scene.with_changed(replace(layer, provenance=provenance))
         pictures |= {f"amodal-{id}": layer.mask, f"layer-{id}": _pixels(layer)}
     pictures |= {
         "mask": (scene.image != old.image).any(axis=2),
