@@ -102,6 +102,7 @@ class ShapePriorConfig(Config):
     code_hidden: int = Field(512, ge=1, description="Width of the networks that read and draw codes.")
     code_layers: int = Field(4, ge=1, description="Residual blocks of the network that draws codes.")
     code_steps: int = Field(8, ge=1, description="Steps of the solver that draws codes.")
+    code_pool: int = Field(60000, ge=1, description="Stage codes learns on so many prepared objects, 3 kB each.")
     code_masks: int = Field(4000, ge=2, description="Principal components are those of so many training masks.")
     guide_cells: int = Field(24, ge=2, description="Codes see the guide in its own frame, so many cells a side.")
 
@@ -239,11 +240,12 @@ class SamplingConfig(Config):
 class MaskerConfig(Config):
     """Root config of a mask model.
 
-    Stage `silhouette` trains the shape prior alone, `denoiser` everything, `refiner` the refiner alone; `oneshot`
-    trains the baseline without diffusion, which draws its mask in one call of the network.
+    Stage `silhouette` trains the shape prior alone, `codes` no more of it than what draws codes, `denoiser` everything,
+    `refiner` the refiner alone; `oneshot` trains the baseline without diffusion, which draws its mask in one call of
+    the network.
     """
 
-    stage: Literal["silhouette", "denoiser", "refiner", "oneshot"] = "denoiser"
+    stage: Literal["silhouette", "codes", "denoiser", "refiner", "oneshot"] = "denoiser"
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     start_from: str | list[str] | None = Field(
@@ -262,8 +264,8 @@ class MaskerConfig(Config):
 
     @model_validator(mode="after")
     def _silhouettes_need_a_prior(self) -> MaskerConfig:
-        if self.stage == "silhouette" and self.shape_prior is None:
-            raise ValueError("stage silhouette trains the shape prior: shape_prior must not be null")
+        if self.stage in ("silhouette", "codes") and self.shape_prior is None:
+            raise ValueError(f"stage {self.stage} trains the shape prior: shape_prior must not be null")
         return self
 
 
@@ -290,6 +292,7 @@ class PlacementStageConfig(Config):
 STAGES: dict[str, type[Config]] = {
     "codec": CodecConfig,
     "silhouette": MaskerConfig,
+    "codes": MaskerConfig,
     "placement": PlacementStageConfig,
     "denoiser": MaskerConfig,
     "refiner": MaskerConfig,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from masker.codec import MaskVAE
 from masker.config import MaskerConfig
 from masker.examples import MaskExample
-from masker.model import Conditions, MaskModel, Prepared, SilhouetteModel, pooled
+from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled, read_codes
 from masker.sheet import silhouette_sheet
-from masker.tasks import DenoiserBatch, DenoiserTask, silhouette_loss, stack
+from masker.tasks import DenoiserBatch, DenoiserTask, sample_noise, silhouette_loss, stack
 from masker.texts import TextBook
 from scene.corpus.store import Corpus
 from scene.errors import UserError
+
+POOLED_AT_ONCE = 32
 
 
 class OneShotTask(DenoiserTask):
@@ -86,6 +88,72 @@ class SilhouetteTask(DenoiserTask):
         super().export(self.whole, out)
 
 
+@dataclass(frozen=True)
+class CodeBatch:
+    """What codes are drawn from, facts (B, F) and hints (B, G); codes and noise (B, C); timesteps, int64 (B,)."""
+
+    facts: Tensor
+    hints: Tensor
+    codes: Tensor
+    noise: Tensor
+    timesteps: Tensor
+
+
+class CodeTask(SilhouetteTask):
+    """Stage `codes`: the model that draws shape codes alone, after stage `silhouette`, on a pool of prepared objects.
+
+    Sample n is object n % `shape_prior.code_pool`, with noise of its own. Preparing an object costs ten times the
+    training step.
+    """
+
+    def __init__(
+        self,
+        config: MaskerConfig,
+        corpora: Sequence[Corpus],
+        codec: MaskVAE | None = None,
+        texts: TextBook | None = None,
+    ) -> None:
+        super().__init__(config, corpora, codec, texts)
+        if self.whole.shape_prior is None or self.whole.shape_prior.code is None:
+            raise UserError("stage codes trains shape codes; set shape_prior.code in the config")
+        self.model.requires_grad_(False)
+        self.whole.shape_prior.code.requires_grad_(True)
+        self._pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def batch(self, samples: Sequence[int]) -> CodeBatch:  # type: ignore[override]
+        """See `runtime.training.TrainingTask`."""
+        assert self.config.shape_prior is not None
+        numbers = [sample % self.config.shape_prior.code_pool for sample in samples]
+        missing = [number for number in dict.fromkeys(numbers) if number not in self._pool]
+        for start in range(0, len(missing), POOLED_AT_ONCE):
+            self._prepare(missing[start : start + POOLED_AT_ONCE])
+        facts, hints, codes = (
+            torch.stack(column).float() for column in zip(*(self._pool[number] for number in numbers), strict=True)
+        )
+        noise = sample_noise(self.config.fit.seed, "code", samples, (self.whole.code_width,))
+        return CodeBatch(facts, hints, codes, noise, self._timesteps(samples))
+
+    @torch.no_grad()
+    def _prepare(self, numbers: Sequence[int]) -> None:
+        """Facts, hints and true codes of objects, half precision, into the pool."""
+        examples = [self.source.example(number) for number in numbers]
+        masks = pooled(stack([example.target for example in examples])[:, None], self.codec.resolution)
+        conditions = self.conditions(examples)
+        kept = torch.ones(len(examples), dtype=torch.bool)
+        prior = self.whole.shape_prior
+        assert prior is not None
+        facts, guide, frame = self.whole.known(conditions, Kept(kept, kept, kept))
+        hints = prior.hints(facts, guide, frame)
+        for number, *row in zip(numbers, facts, hints, read_codes(self.whole, conditions, masks), strict=True):
+            self._pool[number] = tuple(part.half() for part in row)  # type: ignore[assignment]
+
+    def loss(self, model: nn.Module, batch: CodeBatch) -> tuple[Tensor, dict[str, float]]:  # type: ignore[override]
+        """See `runtime.training.TrainingTask`."""
+        prior = cast(SilhouetteModel, model).whole.shape_prior
+        assert prior is not None and prior.code is not None
+        return prior.code.loss(batch.codes, batch.noise, batch.timesteps, batch.facts, batch.hints).mean(), {}
+
+
 class RefinerModel(nn.Module):
     """The refiner of a mask model, and nothing else of it, as a module to train."""
 
@@ -146,6 +214,7 @@ class RefinerTask(DenoiserTask):
 
 MODEL_TASKS: dict[str, type[DenoiserTask]] = {
     "silhouette": SilhouetteTask,
+    "codes": CodeTask,
     "denoiser": DenoiserTask,
     "refiner": RefinerTask,
     "oneshot": OneShotTask,

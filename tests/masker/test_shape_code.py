@@ -16,7 +16,7 @@ from masker.model import read_codes
 from masker.shape_code import ShapeCode, in_frame
 from masker.shape_prior import ShapePrior
 from masker.smartmask import SmartMask
-from masker.stages import RefinerTask, SilhouetteTask
+from masker.stages import CodeTask, RefinerTask, SilhouetteTask
 from masker.tasks import DenoiserTask
 from masker.texts import TextBook
 from masker.weights import build_model, load_codec
@@ -244,3 +244,26 @@ def test_the_first_candidate_is_the_likeliest_shape(
     smart.predict(scene, "ball", "a red ball", "", guidance=guide, count=3, seed=StepSeed(1, 0))
     still = [bool((row == 0).all()) for row in seen[0]]
     assert still[:3] == [True, False, False]
+
+
+def test_the_codes_stage_trains_nothing_but_what_draws_codes(
+    codec_folder: Path, corpus: Corpus, texts: TextBook
+) -> None:
+    config = masker_config(codec_folder, stage="codes", **coded(codec_folder, code_pool=8))
+    task = CodeTask(config, [corpus], texts=texts)
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    first, again = task.batch(range(8)), task.batch(range(8, 16))
+    assert torch.equal(first.codes, again.codes) and torch.equal(first.facts, again.facts)
+    assert not torch.equal(first.noise, again.noise) and not torch.equal(first.timesteps, again.timesteps)
+    optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=3e-3)
+    losses = []
+    for step in range(150):
+        loss, _ = task.loss(task.model, task.batch(range(8 * step, 8 * step + 8)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+    for name, value in task.model.state_dict().items():
+        drawing = name.startswith("whole.shape_prior.code.") and not name.endswith((".mean", ".basis", ".spread"))
+        assert torch.equal(value, before[name]) != drawing, name
