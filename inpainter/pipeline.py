@@ -57,15 +57,15 @@ def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
     The pipeline shrinks masks by nearest neighbour, which drops thin parts; whole cells survive it exactly.
 
     Args:
-        mask: bool (R, R), R a multiple of `cell_px`.
+        mask: bool (H, W), multiples of `cell_px`.
         dilate_px: growth before the cells are filled.
         cell_px: pixels per latent cell (the VAE's factor).
 
     Returns:
-        bool (R, R), a superset of `mask`.
+        bool (H, W), a superset of `mask`.
     """
-    cells = mask.shape[0] // cell_px
-    grown = dilate(mask, dilate_px).reshape(cells, cell_px, cells, cell_px).any(axis=(1, 3))
+    rows, columns = (extent // cell_px for extent in mask.shape)
+    grown = dilate(mask, dilate_px).reshape(rows, cell_px, columns, cell_px).any(axis=(1, 3))
     return grown.repeat(cell_px, axis=0).repeat(cell_px, axis=1)
 
 
