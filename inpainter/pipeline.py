@@ -15,7 +15,7 @@ from diffusers import StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
 from inpainter.config import SamplerConfig
-from inpainter.models import ControlNet, Scheduler, UNet, Vae, control_image
+from inpainter.models import LATENT_CHANNELS, ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
 
@@ -49,6 +49,15 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
             requires_safety_checker=requires_safety_checker,
         )
         self.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
+
+    def prepare_mask_latents(
+        self, mask: Tensor, masked_image: Tensor, batch_size: int, *rest: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As in the stock pipeline, which encodes the masked picture even where the U-Net does not see it."""
+        if self.unet.config.in_channels == LATENT_CHANNELS:
+            masked_image = masked_image.new_zeros(batch_size, LATENT_CHANNELS, 1, 1)  # taken for latents as they are
+        found: tuple[Tensor, Tensor] = super().prepare_mask_latents(mask, masked_image, batch_size, *rest)
+        return found
 
 
 def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
