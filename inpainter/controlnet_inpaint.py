@@ -156,8 +156,9 @@ class ControlNetInpainter:
         coarse = self._windows(drawings, windows, "inpaint", self.sampler.batch)
         layers = []
         for drawing, window, picture in zip(drawings, windows, coarse, strict=True):
-            if self._is_tiled(window):
-                picture = self._tiled(drawing, picture)
+            tile_px = self.window_config.tile_px
+            if tile_px is not None and self._is_tiled(window):
+                picture = self._tiled(drawing, picture, tile_px, "tile", self.sampler.tile_steps)
             layers.append(cut_out(picture, drawing.mask, self.window_config.feather_px))
         return layers
 
@@ -195,6 +196,8 @@ class ControlNetInpainter:
     def refine(self, drawing: Drawing) -> np.ndarray:
         """Repaints a mask with the sampler's last step, starting from what the picture shows there.
 
+        Drawn in tiles of one canvas pixel to each of the model's, so that nothing is blurred.
+
         Returns:
             uint8 (H, W, 4): zero outside the mask.
 
@@ -203,21 +206,20 @@ class ControlNetInpainter:
             ValueError: shapes or types do not fit.
         """
         drawing.check()
-        window = self.window(drawing.mask)
-        picture = self._windows([drawing], [window], "refine", 1, start=drawing.image, last_steps=1)[0]
+        picture = self._tiled(drawing, drawing.image, self.window_config.resolution_px, "refine", 1)
         return cut_out(picture, drawing.mask)
 
-    def _tiled(self, drawing: Drawing, coarse: np.ndarray) -> np.ndarray:
-        """Refines a large drawing in overlapping tiles; each starts from the coarse drawing, so they agree.
+    def _tiled(self, drawing: Drawing, start: np.ndarray, side_px: int, purpose: str, last_steps: int) -> np.ndarray:
+        """Refines what `start` (H, W, 3) shows in the mask, in overlapping tiles; starting alike, they agree.
 
         Returns:
             uint8 (H, W, 3).
         """
-        box, side_px = Box.from_mask(drawing.mask), self.window_config.tile_px
-        assert box is not None and side_px is not None
-        windows = [w for w in tiles(box, Size(*coarse.shape[1::-1]), side_px) if crop_mask(drawing.mask, w).any()]
-        start = np.where(drawing.mask[..., None], coarse, drawing.image)
-        pictures = self._windows([drawing] * len(windows), windows, "tile", TILE_BATCH, start, self.sampler.tile_steps)
+        box = Box.from_mask(drawing.mask)
+        assert box is not None
+        windows = [w for w in tiles(box, Size(*start.shape[1::-1]), side_px) if crop_mask(drawing.mask, w).any()]
+        shown = np.where(drawing.mask[..., None], start, drawing.image)
+        pictures = self._windows([drawing] * len(windows), windows, purpose, TILE_BATCH, shown, last_steps)
         return blend(pictures, windows)
 
     def _tokens(self, words: str) -> Tensor:

@@ -1,6 +1,8 @@
 """`smartscene evaluate inpainter`: draws objects of held-out scenes into their real masks, against the real render.
 
-No network judges here: the feature space is `colour_gradient_pyramid_l1`, which this file defines in full.
+Pixels are compared in `colour_gradient_pyramid_l1`, which this file defines in full; sets of crops in features of
+EfficientNet-Lite0 (`perception.efficientnet`: not the Inception of the usual FID); objects are named by a classifier
+that learned on real crops. There is no text-image score: no permissive text-image model ships in a package.
 """
 
 from __future__ import annotations
@@ -8,13 +10,21 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from tqdm import tqdm
 
+from inpainter.compare import compare_modes, drift
+from inpainter.controlnet_inpaint import ControlNetInpainter
+from inpainter.judging import Judges, object_crop
+from inpainter.measures import edge_jump, normalised_change
+from perception.crops import CropJudge
+from perception.efficientnet import FEATURES
+from runtime.weights import asset_dir
 from scene.corpus.records import SceneRecord
 from scene.corpus.store import MASK_ALPHA, Corpus
 from scene.geometry import Box
@@ -52,9 +62,8 @@ class Case:
 
 def cases(corpus: Corpus, records: Sequence[SceneRecord], limit: int | None, seed: int) -> Iterator[Case]:
     """One random layer of every scene, in a random but fixed order of scenes; masks of under 30 pixels are skipped."""
-    order = np.random.default_rng(derive_seed(seed, "inpainter-cases")).permutation(len(records))
     made = 0
-    for index in order:
+    for index in _order(records, seed):
         if limit is not None and made >= limit:
             return
         record = records[int(index)]
@@ -76,6 +85,14 @@ def cases(corpus: Corpus, records: Sequence[SceneRecord], limit: int | None, see
             corpus.vocabulary.kind(layer.label),
             StepSeed(seed, int(index)),
         )
+
+
+def _order(records: Sequence[SceneRecord], seed: int) -> np.ndarray:
+    return np.random.default_rng(derive_seed(seed, "inpainter-cases")).permutation(len(records))
+
+
+def _shuffled(records: Sequence[SceneRecord], seed: int) -> list[SceneRecord]:
+    return [records[int(index)] for index in _order(records, seed)]
 
 
 def pyramid_distance(output: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
@@ -118,7 +135,6 @@ def _halve(array: np.ndarray) -> np.ndarray:
 
 def measure(case: Case, output: np.ndarray) -> dict[str, float]:
     """All numbers of one drawing, named as in the report."""
-    difference = (output.astype(np.float64) - case.image) / 255
     error = (output.astype(np.float64) - case.truth) / 255
     box = Box.from_mask(case.mask)
     assert box is not None
@@ -127,17 +143,15 @@ def measure(case: Case, output: np.ndarray) -> dict[str, float]:
     ring = case.mask & ~ndimage.binary_erosion(case.mask)
     inside = float((error[case.mask] ** 2).mean())
     return {
-        "l2_outside": _rms(difference[~case.mask]),
-        "l2_in_box_outside_mask": _rms(difference[in_box & ~case.mask]),
+        "l2_outside": normalised_change(case.image, output, ~case.mask),
+        "l2_in_box_outside_mask": normalised_change(case.image, output, in_box & ~case.mask),
         "inside_feature_distance": pyramid_distance(output, case.truth, case.mask),
         "inside_l2": inside**0.5,
         "inside_psnr_db": 10 * float(np.log10(1 / max(inside, 1e-9))),
-        "seam": float(np.abs(error[ring]).mean()),
+        "seam": edge_jump(output, case.mask),
+        "seam_real": edge_jump(case.truth, case.mask),
+        "edge_error": float(np.abs(error[ring]).mean()),
     }
-
-
-def _rms(values: np.ndarray) -> float:
-    return float((values**2).mean() ** 0.5) if values.size else 0.0
 
 
 def mean_colours(corpus: Corpus, records: Sequence[SceneRecord]) -> dict[str, np.ndarray]:
@@ -167,6 +181,31 @@ def flat_colour(colours: dict[str, np.ndarray]) -> Render:
     return render
 
 
+def through(inpainter: ControlNetInpainter, coarsened: Callable[[np.ndarray], np.ndarray] | None = None) -> Render:
+    """Drawing with the inpainter, in the exact mask or in a coarser one made of it."""
+
+    def render(
+        image: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed
+    ) -> np.ndarray:
+        mask = mask if coarsened is None else coarsened(mask)
+        return inpainter.render(image, mask, label, description, context, seed=seed)
+
+    return render
+
+
+def filled_box(mask: np.ndarray) -> np.ndarray:
+    """`box`: the mask's whole box, as box-guided inpainting has it."""
+    return np.outer(mask.any(axis=1), mask.any(axis=0))
+
+
+def blurred(mask: np.ndarray) -> np.ndarray:
+    """`blurred`: the mask with its outline lost, a Gaussian of 8 % of the box's longer side cut at a tenth."""
+    box = Box.from_mask(mask)
+    assert box is not None
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.08 * max(box.width, box.height))
+    return np.asarray(soft > 0.1) | mask
+
+
 def mean_surround(
     image: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed
 ) -> np.ndarray:
@@ -178,6 +217,20 @@ def mean_surround(
     outside = image[rows, columns][~mask[rows, columns]]
     colour = outside.mean(axis=0) if len(outside) else np.full(3, 255.0)
     return np.where(mask[..., None], np.round(colour).astype(np.uint8), image)
+
+
+@dataclass
+class Method:
+    """What is measured of one way to draw: numbers per object, crops of the drawings, seconds."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    crops: list[np.ndarray] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, case: Case, output: np.ndarray) -> None:
+        """Measures a drawing."""
+        self.rows.append(measure(case, output))
+        self.crops.append(object_crop(output, case.mask))
 
 
 def evaluate(
@@ -195,63 +248,77 @@ def evaluate(
         pretrained: the inpainter's weight folder.
         data: corpus folder; just one.
         split: train, val, test or all.
-        limit: at most so many objects; None = one of every scene.
+        limit: at most so many objects; None = one of every scene. A twentieth of it (at least two) whole scenes are
+            drawn for `compared.modes`.
         seed: picks the objects and seeds the drawings.
         progress: show a bar on stderr.
 
     Returns:
-        The report: means over objects; `by_kind` splits them, `baselines` has the same keys.
+        The report (docs/inpainter.md): means over objects; `by_kind` splits them, `baselines` and `compared` have the
+        same keys.
+
+    Raises:
+        UserError: weights or corpus cannot be read.
     """
-    from tqdm import tqdm
-
-    from inpainter.controlnet_inpaint import ControlNetInpainter
-
     started = time.monotonic()
     corpus = Corpus.only(data)
     inpainter = ControlNetInpainter.from_pretrained(pretrained)
+    judge = CropJudge.from_pretrained(asset_dir("pretrained") / "judge" / "crops")
+    judged = judge.labels if judge.world == corpus.name else ()
     records = corpus.records(split)
-    colours = mean_colours(corpus, corpus.records("train"))
-
-    def ours(
-        image: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed
-    ) -> np.ndarray:
-        return inpainter.render(image, mask, label, description, context, seed=seed)
-
-    methods: dict[str, Render] = {
-        "ours": ours,
-        "flat_colour": flat_colour(colours),
+    renders: dict[str, Render] = {
+        "ours": through(inpainter),
+        "flat_colour": flat_colour(mean_colours(corpus, corpus.records("train"))),
         "mean_surround": mean_surround,
+        "box_mask": through(inpainter, filled_box),
+        "blurred_mask": through(inpainter, blurred),
     }
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    kinds: list[str] = []
-    draw_s = 0.0
+    methods = {name: Method() for name in renders}
+    kinds, labels, real = [], [], []
     total = len(records) if limit is None else min(limit, len(records))
     for case in tqdm(cases(corpus, records, limit, seed), total=total, disable=not progress, unit="object"):
         kinds.append(case.kind)
-        for name, method in methods.items():
+        labels.append(case.label)
+        real.append(object_crop(case.truth, case.mask))
+        for name, render in renders.items():
             begun = time.monotonic()
-            output = method(case.image, case.mask, case.label, case.description, case.context, case.seed)
-            if name == "ours":
-                draw_s += time.monotonic() - begun
-            rows[name].append(measure(case, output))
-    report: dict[str, Any] = {
+            output = render(case.image, case.mask, case.label, case.description, case.context, case.seed)
+            methods[name].seconds += time.monotonic() - begun
+            methods[name].add(case, output)
+    other = [object_crop(c.truth, c.mask) for c in cases(corpus, corpus.records("train"), len(real), seed + 1)]
+    judges = Judges(judge, judged, real, other, labels)
+    reports = {name: {**_means(m.rows), **judges.report(m.crops)} for name, m in methods.items()}
+    modes = compare_modes(
+        inpainter, corpus, _shuffled(records, seed)[: max(2, total // 20)], seed, progress=progress,
+        judging=lambda found, names: Judges(judge, judged, found, other, names),
+    )  # fmt: skip
+    return {
         "corpus": corpus.name,
         "split": split,
         "n": len(kinds),
         "feature_space": FEATURE_SPACE,
-        **_means(rows["ours"]),
-        "by_kind": {
-            kind: {"n": kinds.count(kind), **_means([r for r, k in zip(rows["ours"], kinds, strict=True) if k == kind])}
-            for kind in sorted(set(kinds))
+        "local_features": FEATURES,
+        **reports["ours"],
+        "drift_20": drift(inpainter, corpus, _shuffled(records, seed), seed),
+        "by_kind": _by_kind(methods["ours"].rows, kinds),
+        "baselines": {name: reports[name] for name in ("flat_colour", "mean_surround")},
+        "compared": {
+            "masks": {"fine": reports["ours"], "box": reports["box_mask"], "blurred": reports["blurred_mask"]},
+            "modes": modes,
         },
-        "baselines": {name: _means(rows[name]) for name in methods if name != "ours"},
-        "seconds_per_object": round(draw_s / max(len(kinds), 1), 3),
+        "seconds_per_object": round(methods["ours"].seconds / max(len(kinds), 1), 3),
         "seconds": round(time.monotonic() - started, 1),
         "command": f"smartscene evaluate inpainter --data {corpus.path} --split {split}"
         + (f" --limit {limit}" if limit is not None else "")
         + f" --seed {seed} --json",
     }
-    return report
+
+
+def _by_kind(rows: Sequence[dict[str, float]], kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        kind: {"n": kinds.count(kind), **_means([r for r, k in zip(rows, kinds, strict=True) if k == kind])}
+        for kind in sorted(set(kinds))
+    }
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
 from inpainter.config import SamplerConfig
-from inpainter.models import ControlNet, Scheduler, UNet, Vae, control_image
+from inpainter.models import LATENT_CHANNELS, ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
 
@@ -50,6 +50,15 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
         )
         self.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
 
+    def prepare_mask_latents(
+        self, mask: Tensor, masked_image: Tensor, batch_size: int, *rest: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As in the stock pipeline, which encodes the masked picture even where the U-Net does not see it."""
+        if self.unet.config.in_channels == LATENT_CHANNELS:
+            masked_image = masked_image.new_zeros(batch_size, LATENT_CHANNELS, 1, 1)  # taken for latents as they are
+        found: tuple[Tensor, Tensor] = super().prepare_mask_latents(mask, masked_image, batch_size, *rest)
+        return found
+
 
 def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
     """The mask that the model repaints: dilated, then grown to whole latent cells.
@@ -57,15 +66,15 @@ def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
     The pipeline shrinks masks by nearest neighbour, which drops thin parts; whole cells survive it exactly.
 
     Args:
-        mask: bool (R, R), R a multiple of `cell_px`.
+        mask: bool (H, W), multiples of `cell_px`.
         dilate_px: growth before the cells are filled.
         cell_px: pixels per latent cell (the VAE's factor).
 
     Returns:
-        bool (R, R), a superset of `mask`.
+        bool (H, W), a superset of `mask`.
     """
-    cells = mask.shape[0] // cell_px
-    grown = dilate(mask, dilate_px).reshape(cells, cell_px, cells, cell_px).any(axis=(1, 3))
+    rows, columns = (extent // cell_px for extent in mask.shape)
+    grown = dilate(mask, dilate_px).reshape(rows, cell_px, columns, cell_px).any(axis=(1, 3))
     return grown.repeat(cell_px, axis=0).repeat(cell_px, axis=1)
 
 

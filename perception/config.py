@@ -1,4 +1,4 @@
-"""Configuration of the silhouette judge. Defaults live only here; `configs/judge/*.yaml` override them."""
+"""Configuration of the two judges. Defaults live only here; `configs/judge/*.yaml` override them."""
 
 from __future__ import annotations
 
@@ -51,5 +51,25 @@ class JudgeConfig(Config):
     leave_out: LeaveOutConfig | None = Field(None, description="Only for the run that chooses the labels.")
     network: SilhouetteNetConfig = SilhouetteNetConfig()
     augment: AugmentConfig = AugmentConfig()
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    fit: FitConfig
+
+
+class CropHeadConfig(Config):
+    """The trained part of the crop judge."""
+
+    hidden: int = Field(256, ge=1, description="Width of the layer before the labels.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout before and after that layer, in training.")
+
+
+class CropJudgeConfig(Config):
+    """Root config of the crop judge."""
+
+    head: CropHeadConfig = CropHeadConfig()
+    fewest: int = Field(25, ge=1, description="Labels with fewer training crops are not judged.")
+    most: int = Field(40, ge=1, description="So many crops of a label are used at most.")
+    scenes: int | None = Field(1500, description="So many training scenes are looked at; null: all.")
+    visible_frac: float = Field(0.6, ge=0, le=1, description="Objects that show less of themselves are left out.")
+    context: tuple[float, float] = Field((1.0, 1.4), description="Range of a training crop's side over its box's.")
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     fit: FitConfig

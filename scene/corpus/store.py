@@ -29,7 +29,7 @@ from scene.corpus.records import (
 )
 from scene.errors import UserError
 from scene.geometry import Box, Size
-from scene.layers import Layer, LayeredScene
+from scene.layers import Layer, LayeredScene, composite
 from scene.layout import SemanticLayout, f_layer
 from scene.vocabulary import Vocabulary
 
@@ -169,6 +169,18 @@ class Corpus:
         share = np.divide(over, alpha, out=np.zeros_like(over), where=alpha > 0)
         mixed = rgba[..., :3] * share[..., None] + shadow[..., :3] * (1 - share[..., None])
         return np.concatenate([mixed, alpha[..., None] * 255], axis=2).round().astype(np.uint8)
+
+    def painted(self, layers: Sequence[LayerRecord]) -> np.ndarray:
+        """Layers over white, effects left out, uint8 (H, W, 3); touches only the pixels of each layer's asset."""
+        canvas = np.full((*self.size.shape, 3), 255, dtype=np.uint8)
+        for layer in layers:
+            picture, x, y = self.asset(layer)
+            part = Box(x, y, x + picture.shape[1], y + picture.shape[0]).clip(self.size)
+            rgba = np.array(picture[part.y0 - y : part.y1 - y, part.x0 - x : part.x1 - x])
+            rgba[rgba[..., 3] < MASK_ALPHA] = 0
+            here = (slice(part.y0, part.y1), slice(part.x0, part.x1))
+            canvas[here] = composite(canvas[here], rgba)
+        return canvas
 
     def mask(self, layer: LayerRecord) -> np.ndarray:
         """Amodal mask on the canvas, bool (H, W)."""
