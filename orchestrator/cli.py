@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli_batch import batch
 from orchestrator.cli_data import data
 from orchestrator.cli_edit import edit
 from orchestrator.cli_history import branch, diff, redo, show, summary, undo
@@ -29,7 +30,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
-for command in (order, edit, show, undo, redo, branch, diff):
+for command in (order, edit, batch, show, undo, redo, branch, diff):
     cli.add_command(command)
 
 _SETTINGS: list[Any] = [
