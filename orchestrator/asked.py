@@ -19,8 +19,12 @@ FOOT_FRAC = 0.15  # of the supporter's height: how far down into it an object th
 
 
 def asked(prompt: str, vocabulary: Vocabulary) -> list[RelationClaim]:
-    """Relations between two categories that a prompt names, each once."""
-    return list({(c.first, c.relation, c.second): c for c in relation_claims(prompt, vocabulary)}.values())
+    """Relations between two categories that a prompt names, each once.
+
+    Nothing stands on what hangs in the sky: "on a sunny day" says that the sun shines.
+    """
+    claims = {(claim.first, claim.relation, claim.second): claim for claim in relation_claims(prompt, vocabulary)}
+    return [c for c in claims.values() if c.relation != "on" or vocabulary.kind(c.second) != "sky"]
 
 
 def verdicts(scene: LayeredScene, vocabulary: Vocabulary) -> list[dict[str, Any]]:

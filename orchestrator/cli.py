@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 
+from orchestrator.cli_batch import batch
 from orchestrator.cli_data import data
 from orchestrator.cli_edit import edit
+from orchestrator.cli_export import export
 from orchestrator.cli_history import branch, diff, redo, show, summary, undo
 from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
@@ -29,7 +31,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
-for command in (order, edit, show, undo, redo, branch, diff):
+for command in (order, edit, batch, export, show, undo, redo, branch, diff):
     cli.add_command(command)
 
 _SETTINGS: list[Any] = [
@@ -39,6 +41,10 @@ _SETTINGS: list[Any] = [
     click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same scene."),
     click.option("--size", default=None, help="Canvas, like 640x512."),
     click.option("--max-objects", type=int, default=None, help="Objects besides sky, grass and the like."),
+    click.option(
+        "--plan", type=click.Path(path_type=Path), help="Your own object list (JSON or YAML) for the planner's."
+    ),
+    click.option("--style", default=None, metavar="TEXT", help="Words added to each object when it is drawn."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/<words>-<seed>]."),
 ]
 
@@ -59,15 +65,19 @@ def default_out(prompt: str, seed: int) -> Path:
     return Path("runs") / f"{words or 'scene'}-{seed}"
 
 
-def _start(prompt: str, preset: str, config: Path | None, overrides: Sequence[str], seed: int, size: str | None,
-           max_objects: int | None, out: Path | None) -> Any:  # fmt: skip
+def _start(prompt: str | None, preset: str, config: Path | None, overrides: Sequence[str], seed: int, size: str | None,
+           max_objects: int | None, plan: Path | None, style: str | None, out: Path | None) -> Any:  # fmt: skip
     """Checks everything that can be checked before models load, then loads and starts."""
+    from orchestrator.assemble import load_vocabulary
     from orchestrator.compose import Composer, check_seed
-    from orchestrator.config import clean_prompt, load_preset
+    from orchestrator.config import clean_prompt, load_preset, with_style
+    from orchestrator.planned import read_plan
     from orchestrator.run_folder import RunFolder
     from scene.geometry import Size
 
-    prompt = clean_prompt(prompt)
+    if prompt is None and plan is None:
+        raise UserError('give a PROMPT, like "a boy flying a kite", or --plan FILE, or both')
+    prompt = clean_prompt(prompt) if prompt is not None else None
     check_seed(seed)
     settings = list(overrides)
     if size is not None:
@@ -75,13 +85,17 @@ def _start(prompt: str, preset: str, config: Path | None, overrides: Sequence[st
         settings += [f"width={parsed.width}", f"height={parsed.height}"]
     if max_objects is not None:
         settings.append(f"max_objects={max_objects}")
-    resolved = load_preset(preset, config, settings)
+    resolved = with_style(load_preset(preset, config, settings), style)
+    planned = read_plan(plan, resolved.size, load_vocabulary(resolved.world), resolved.preset) if plan else ()
+    if max_objects is None and len(planned) > resolved.max_objects:
+        resolved = resolved.model_copy(update={"max_objects": len(planned)})
+    prompt = prompt or clean_prompt(", ".join(entry.description for entry in planned)[:2000])
     out = out or default_out(prompt, seed)
     if not (out / "run.json").exists():
         RunFolder.check_free(out)
     if resolved.notice:
         _say(resolved.notice)
-    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out)
+    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out, plan=planned)
     _tell_unknown(run)
     return run
 
@@ -118,11 +132,11 @@ def _finish(run: Any, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @_with_settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def generate(prompt: str, as_json: bool, **settings: Any) -> None:
-    """Compose a whole scene from PROMPT."""
+def generate(prompt: str | None, as_json: bool, **settings: Any) -> None:
+    """Compose a whole scene from PROMPT, or from an object list of your own (--plan)."""
     _finish(_start(prompt, **settings), as_json)
 
 
@@ -150,14 +164,14 @@ def step(run: Path | None, prompt: str | None, as_json: bool, **settings: Any) -
     from orchestrator.compose import Composer
     from orchestrator.interactive import dialogue, json_dialogue, terminal_preview
 
-    if (run is None) == (prompt is None):
+    if (run is None) == (prompt is None and settings["plan"] is None):
         raise UserError("give either a RUN folder or --prompt")
     if run is not None:
         _, loaded = Composer.for_run(run)
         if loaded.models.notice:
             _say(loaded.models.notice)
     else:
-        loaded = _start(prompt or "", **settings)
+        loaded = _start(prompt, **settings)
     try:
         if as_json:
             json_dialogue(loaded, sys.stdin.readline, click.echo)

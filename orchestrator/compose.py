@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config import ComposeConfig, clean_prompt, load_preset
+from orchestrator.planned import FixedPlanner
 from orchestrator.ports import Models
 from orchestrator.rendering import check_seed
 from orchestrator.run import Run
 from orchestrator.run_folder import RunFolder
 from runtime.config import validate
 from scene.errors import UserError
+from scene.proposal import Proposal
 
 
 class Composer:
@@ -61,18 +65,26 @@ class Composer:
         try:
             config = validate(ComposeConfig, folder.facts["config"], str(Path(path) / "run.json"))
             composer = cls.from_config(config, models=models)
-            return composer, Run(folder, config, composer.models)
+            return composer, composer._run(folder, config)
         except BaseException:
             folder.close()
             raise
 
-    def start(self, prompt: str, *, seed: int = 0, out: Path | str) -> Run:
+    def _run(self, folder: RunFolder, config: ComposeConfig) -> Run:
+        """The run of a folder; one with a plan of its own does not ask the planner."""
+        plan = folder.facts.get("plan")
+        if not plan:
+            return Run(folder, config, self.models)
+        return Run(folder, config, replace(self.models, planner=FixedPlanner([Proposal.from_json(p) for p in plan])))
+
+    def start(self, prompt: str, *, seed: int = 0, out: Path | str, plan: Sequence[Proposal] = ()) -> Run:
         """Starts a run in a new folder, or goes on with the same run if `out` holds it already.
 
         Args:
             prompt: global prompt, 1 to 2,000 characters.
             seed: 0 to 2**63 - 1; same seed, same scene.
             out: run folder.
+            plan: objects in place of the planner's, rearmost first.
 
         Raises:
             UserError: bad prompt or seed, folder not usable, or it holds a different run.
@@ -80,7 +92,7 @@ class Composer:
         prompt, out = clean_prompt(prompt), Path(out)
         check_seed(seed)
         if (out / "run.json").exists():
-            return self._continue(prompt, seed, out)
+            return self._continue(prompt, seed, out, [entry.to_json() for entry in plan])
         from orchestrator.versions import versions
 
         facts = {
@@ -93,9 +105,11 @@ class Composer:
             "weights": dict(self.models.weights),
             "notice": self.models.notice,
         }
-        return Run(RunFolder.create(out, facts), self.config, self.models)
+        if plan:
+            facts["plan"] = [entry.to_json() for entry in plan]
+        return self._run(RunFolder.create(out, facts), self.config)
 
-    def _continue(self, prompt: str, seed: int, out: Path) -> Run:
+    def _continue(self, prompt: str, seed: int, out: Path, plan: list[dict[str, Any]]) -> Run:
         folder = RunFolder.open(out)
         facts = folder.facts
         try:
@@ -103,13 +117,14 @@ class Composer:
         except BaseException:
             folder.close()
             raise
-        if (facts["prompt"], facts["seed"], config) != (prompt, seed, self.config):
+        same_plan = (facts.get("plan") or []) == plan
+        if not same_plan or (facts["prompt"], facts["seed"], config) != (prompt, seed, self.config):
             folder.close()
             raise UserError(
                 f"{out} holds another run (prompt {facts['prompt'][:60]!r}, seed {facts['seed']}); "
                 f"choose another --out, or go on with it: smartscene resume {out}"
             )
-        return Run(folder, self.config, self.models)
+        return self._run(folder, self.config)
 
 
 __all__ = ["Composer", "Run", "check_seed"]

@@ -102,6 +102,20 @@ def load_preset(preset: str, config: Path | None = None, overrides: Sequence[str
     return loaded
 
 
+def with_style(config: ComposeConfig, style: str | None) -> ComposeConfig:
+    """The same settings with other style words; None = as they are.
+
+    Raises:
+        UserError: more than 200 characters.
+    """
+    if style is None:
+        return config
+    words = " ".join("".join(c if c.isprintable() else " " for c in style).split())
+    if len(words) > 200:
+        raise UserError(f"--style has {len(words):,} characters; say it in at most 200")
+    return config.model_copy(update={"style": words})
+
+
 def clean_prompt(prompt: str) -> str:
     """The prompt with single spaces.
 

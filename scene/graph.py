@@ -64,3 +64,37 @@ def graph_to_json(graph: nx.MultiDiGraph) -> dict[str, Any]:
 def graph_from_json(data: dict[str, Any]) -> nx.MultiDiGraph:
     """Inverse of `graph_to_json`."""
     return nx.node_link_graph(data, directed=True, multigraph=True, edges="edges")
+
+
+def graph_to_graphml(graph: nx.MultiDiGraph) -> str:
+    """GraphML, which has no lists and no null: boxes become text, what is not known is left out."""
+    plain = nx.MultiDiGraph()
+
+    def flat(data: dict[str, Any]) -> dict[str, Any]:
+        known = {key: value for key, value in data.items() if value is not None}
+        return {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in known.items()}
+
+    for node, data in graph.nodes(data=True):
+        plain.add_node(node, **flat(data))
+    for first, second, key, data in graph.edges(keys=True, data=True):
+        plain.add_edge(first, second, key=key, **flat(data))
+    return "\n".join(nx.generate_graphml(plain)) + "\n"
+
+
+def graph_to_dot(graph: nx.MultiDiGraph) -> str:
+    """Graphviz DOT; relations that were asked for are drawn bold, green where they hold and red where not."""
+
+    def quoted(text: object) -> str:
+        escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+        return f'"{escaped}"'
+
+    lines = ["digraph scene {", "  node [shape=box];"]
+    for node, data in graph.nodes(data=True):
+        words = f"{node} {data['description']}"
+        lines.append(f"  {quoted(node)} [label={quoted(words)}];")
+    for first, second, data in graph.edges(data=True):
+        look = ""
+        if data.get("origin") == "prompt":
+            look = f", style=bold, color={'darkgreen' if data['holds'] else 'red'}"
+        lines.append(f"  {quoted(first)} -> {quoted(second)} [label={quoted(data['relation'])}{look}];")
+    return "\n".join([*lines, "}"]) + "\n"
