@@ -4,8 +4,8 @@
 
 A scene of n objects is proposed to in two ways: *reuse*, as in a run (the cache holds n - 1 lines, one is new), and
 *fresh*, the whole prompt in one pass as a planner without a cache would do. tokens/s counts every token that *reuse*
-feeds to the model, read or written. `--clock cpu` counts processor time instead of wall time: on a busy machine with one
-thread it is what an idle one would show.
+feeds to the model, read or written. `--clock cpu` counts processor time instead of wall time: on a busy machine with
+one thread it is what an idle one would show.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def main() -> None:
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
     rows = measure(planner, args.repeat, clock)
     by_size = {row["objects"]: row["reuse_s"] for row in rows}
-    report = {"weights": str(args.weights), "threads": args.threads, "clock": args.clock, "repeat": args.repeat, "rows": rows,
-              "twelve_to_three": round(by_size[12] / by_size[3], 3)}  # fmt: skip
+    report = {"weights": str(args.weights), "threads": args.threads, "clock": args.clock, "repeat": args.repeat,
+              "rows": rows, "twelve_to_three": round(by_size[12] / by_size[3], 3)}  # fmt: skip
     if args.json:
         print(json.dumps(report))
         return
