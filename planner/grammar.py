@@ -152,6 +152,11 @@ def parse_link(text: str, labels: Collection[str]) -> Link | None:
     return None
 
 
+def plain_link(link: Link, labels: Collection[str]) -> bool:
+    """Whether a relation is one of `LINKS` to one of `labels`."""
+    return link[0] in LINKS and link[1] in labels
+
+
 class AnswerTokens:
     """Token ids that the grammar needs, found once per tokenizer and label set.
 
