@@ -54,9 +54,11 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
         self, mask: Tensor, masked_image: Tensor, batch_size: int, *rest: Any
     ) -> tuple[Tensor, Tensor]:
         """As in the stock pipeline, which encodes the masked picture even where the U-Net does not see it."""
-        if self.unet.config.in_channels == LATENT_CHANNELS:
+        if self.unet.config.in_channels == LATENT_CHANNELS:  # type: ignore[attr-defined]
             masked_image = masked_image.new_zeros(batch_size, LATENT_CHANNELS, 1, 1)  # taken for latents as they are
-        found: tuple[Tensor, Tensor] = super().prepare_mask_latents(mask, masked_image, batch_size, *rest)
+        found: tuple[Tensor, Tensor] = super().prepare_mask_latents(  # type: ignore[misc]
+            mask, masked_image, batch_size, *rest
+        )
         return found
 
 
