@@ -249,7 +249,9 @@ class MaskerConfig(Config):
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     start_from: str | list[str] | None = Field(
-        None, description="Masker folders whose weights a new training starts from; later ones prevail."
+        None,
+        description="Masker folders whose weights a new training starts from; later ones prevail. Of FOLDER#PREFIX, "
+        "only weights whose names start so.",
     )
     layout_encoder: LayoutEncoderConfig = LayoutEncoderConfig()
     denoiser: DenoiserConfig = TransformerConfig()

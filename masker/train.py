@@ -51,14 +51,16 @@ def train(
         task = model_task = MODEL_TASKS[settings.stage](settings, corpora)
         if not resume:
             given = settings.start_from or []
-            warm_start(model_task.whole, [Path(folder) for folder in ([given] if isinstance(given, str) else given)])
+            warm_start(model_task.whole, [given] if isinstance(given, str) else given)
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)
 
 
-def warm_start(model: nn.Module, folders: Sequence[Path]) -> list[str]:
+def warm_start(model: nn.Module, folders: Sequence[str | Path]) -> list[str]:
     """Copies every weight of some masker folders that fits a model by name and shape; later folders prevail.
+
+    Of "FOLDER#PREFIX", only the weights whose names start with the prefix.
 
     Returns:
         Names of the weights that start fresh.
@@ -69,8 +71,12 @@ def warm_start(model: nn.Module, folders: Sequence[Path]) -> list[str]:
     mine = model.state_dict()
     fitting: dict[str, Tensor] = {}
     for folder in folders:
-        theirs = read_weights(folder / "model.safetensors")
-        fitting |= {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+        path, _, prefix = str(folder).partition("#")
+        fitting |= {
+            name: value
+            for name, value in read_weights(Path(path) / "model.safetensors").items()
+            if name.startswith(prefix) and name in mine and mine[name].shape == value.shape
+        }
     model.load_state_dict(fitting, strict=False)
     left = [name for name in mine if name not in fitting]
     if left and folders:
