@@ -38,7 +38,7 @@ STEPS, TOLERANCE, SEED = (4, 8, 16, 25, 50), 0.05, 3
 
 def plain_pipeline(fast: Any) -> Any:
     """diffusers' own pipeline round the same networks."""
-    pipeline = StableDiffusionControlNetInpaintPipeline(
+    pipeline: Any = StableDiffusionControlNetInpaintPipeline(
         vae=fast.vae, text_encoder=None, tokenizer=None, unet=fast.unet, controlnet=fast.controlnet,
         scheduler=fast.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip

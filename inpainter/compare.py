@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -121,15 +122,15 @@ def drift(inpainter: ControlNetInpainter, corpus: Corpus, records: Sequence[Scen
     Returns:
         The largest over the scenes; 0 when nothing drifts.
     """
-    objects = [
+    objects = (
         layer for record in records[DRIFT_SCENES:] for layer in record.layers
         if not _is_surface(corpus, layer.label) and corpus.box(layer) is not None
-    ]  # fmt: skip
+    )  # fmt: skip
     worst = 0.0
     for number, record in enumerate(records[:DRIFT_SCENES]):
         start = corpus.painted(record.layers)
         image, touched = start, np.zeros(corpus.size.shape, bool)
-        for step, layer in enumerate(objects[number * INSERTIONS : (number + 1) * INSERTIONS]):
+        for step, layer in enumerate(islice(objects, INSERTIONS)):
             mask = corpus.mask(layer)
             image = inpainter.render(
                 image, mask, layer.label, layer.description, "", seed=StepSeed(derive_seed(seed, "drift", number), step)

@@ -50,16 +50,12 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
         )
         self.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
 
-    def prepare_mask_latents(
-        self, mask: Tensor, masked_image: Tensor, batch_size: int, *rest: Any
-    ) -> tuple[Tensor, Tensor]:
+    def prepare_mask_latents(self, mask: Tensor, masked_image: Tensor, batch_size: int, *rest: Any) -> Any:
         """As in the stock pipeline, which encodes the masked picture even where the U-Net does not see it."""
+        pipeline: Any = super()
         if self.unet.config.in_channels == LATENT_CHANNELS:  # type: ignore[attr-defined]
             masked_image = masked_image.new_zeros(batch_size, LATENT_CHANNELS, 1, 1)  # taken for latents as they are
-        found: tuple[Tensor, Tensor] = super().prepare_mask_latents(  # type: ignore[misc]
-            mask, masked_image, batch_size, *rest
-        )
-        return found
+        return pipeline.prepare_mask_latents(mask, masked_image, batch_size, *rest)
 
 
 def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
