@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
 
 
+FEW_TOKENS = 4096  # up to so many rows of the head are gathered; copying more costs more than multiplying all
+
+
 @dataclass(frozen=True)
 class Cursor:
     """Where decoding stands.
@@ -96,8 +99,11 @@ class PrefixCache:
         import torch
 
         assert cursor.hidden is not None
+        weight, wanted = self.llava.lm_head.weight, torch.as_tensor(tokens)
         with torch.inference_mode():
-            return torch.nn.functional.linear(cursor.hidden, self.llava.lm_head.weight[list(tokens)])
+            if len(tokens) > FEW_TOKENS:
+                return torch.nn.functional.linear(cursor.hidden, weight)[wanted]
+            return torch.nn.functional.linear(cursor.hidden, weight[wanted])
 
 
 def crop(cursor: Cursor) -> None:
