@@ -281,8 +281,9 @@ class SmartMask:
         shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
         first = temperature * torch.randn(shape, generator=generator)
         sampling = self.config.sampling
-        draws, scale = (sampling.code_draws, sampling.code_temperature) if given else (1, 1.0)
-        return first, scale * torch.randn((draws, self.model.code_width), generator=generator)
+        draws = sampling.code_draws if given else 1
+        code = torch.randn((draws, self.model.code_width), generator=generator)
+        return first, sampling.code_temperature * code
 
     def _refined(
         self, request: _Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]

@@ -193,7 +193,7 @@ class RefinerTask(DenoiserTask):
     @torch.no_grad()
     def _coarse(self, batch: DenoiserBatch) -> tuple[Tensor, Prepared]:
         """Estimated latents (B, C, h, w) and the prepared conditions."""
-        conditions = self.whole.draw_codes(batch.conditions, batch.code_noise[:, None])
+        conditions = self._with_codes(batch, pooled(batch.masks, self.codec.resolution))
         if self.config.refiner is not None and self.config.refiner.learns_on == "silhouette":
             prepared = self.whole.prepare(conditions, batch.kept)
             return prepared.shape, prepared
