@@ -162,3 +162,7 @@ def test_missing_judge_is_named(tmp_path: Path) -> None:
 def test_shipped_config_parses() -> None:
     assert load_config(CropJudgeConfig, asset_dir("configs") / "judge" / "crops.yaml").most >= 1
     assert CropHead(CropHeadConfig(), 5)(torch.zeros(2, 672)).shape == (2, 5)
+
+
+def test_the_shipped_config_parses() -> None:
+    load_config(CropJudgeConfig, asset_dir("configs") / "judge" / "crops.yaml")
