@@ -178,7 +178,7 @@ class ControlNetInpainter:
         drawn = draw_windows(
             self.pipeline,
             [resize_image(crop(d.image, w), side) for d, w in zip(drawings, windows, strict=True)],
-            [resize_mask(crop_mask(d.mask, w), side) for d, w in zip(drawings, windows, strict=True)],
+            [resize_mask(crop(d.mask, w), side) for d, w in zip(drawings, windows, strict=True)],
             [self._tokens(drawing.words) for drawing in drawings],
             self._tokens(""),
             [

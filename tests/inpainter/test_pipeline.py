@@ -190,3 +190,22 @@ def test_exported_folder_draws_the_same_picture_within_half_precision(task: Deno
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"inpainter\.json is missing"):
         load_folder(tmp_path)
+
+
+def test_a_mask_that_the_canvas_cuts_goes_on_beyond_it(
+    inpainter: ControlNetInpainter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the white beyond the canvas bleeds into the picture's edge."""
+    seen: list[np.ndarray] = []
+
+    def watch(
+        pipeline: object, images: list[np.ndarray], masks: list[np.ndarray], *rest: object, **more: object
+    ) -> object:
+        seen.extend(masks)
+        return images
+
+    monkeypatch.setattr("inpainter.pipeline.draw_windows", watch)
+    image, mask = np.full((128, 256, 3), 200, np.uint8), np.zeros((128, 256), bool)
+    mask[:, 20:240] = True  # its square window is higher than the canvas
+    inpainter.draw([Drawing(image, mask, "sky", "blue sky", StepSeed(1, 0))])
+    assert seen[0][[0, -1], seen[0].shape[1] // 2].all()
