@@ -219,7 +219,7 @@ class SamplingConfig(Config):
     refine_dilation: float = Field(0.06, description="First mask as scribble: dilation over sqrt(area).")
     threshold: float = Field(0.5, description="Soft mask above this is the object.")
     code_temperature: float = Field(
-        1.0, ge=0, le=1, description="Guided: scale of the noise that shapes are drawn from."
+        1.0, ge=0, le=1, description="Scale of the noise that shapes' codes are drawn from."
     )
     likeliest_first: bool = Field(True, description="Guided: the first candidate's code is drawn from no noise at all.")
     code_draws: int = Field(

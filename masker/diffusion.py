@@ -99,14 +99,14 @@ class NoiseProcess:
         )
         self.alphas_cumprod: Tensor = scheduler.alphas_cumprod
 
-    def coefficients(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), each (B, 1, 1, 1)."""
-        alpha_bar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    def coefficients(self, timesteps: Tensor, dimensions: int = 4) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), each (B, 1, ...), for tensors of so many dimensions."""
+        alpha_bar = self.alphas_cumprod[timesteps].view(-1, *[1] * (dimensions - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """z_t from z_0 and noise, all (B, C, h, w)."""
-        signal, sigma = self.coefficients(timesteps)
+        """z_t from z_0 and noise, all of one shape (B, ...)."""
+        signal, sigma = self.coefficients(timesteps, clean.ndim)
         return signal * clean + sigma * noise
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class NoiseProcess:
             return clean
         if self.config.prediction == "epsilon":
             return noise
-        signal, sigma = self.coefficients(timesteps)
+        signal, sigma = self.coefficients(timesteps, clean.ndim)
         return signal * noise - sigma * clean
 
     def estimate_clean(self, noisy: Tensor, output: Tensor, timesteps: Tensor) -> Tensor:

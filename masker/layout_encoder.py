@@ -66,7 +66,7 @@ class GuideFrame:
     @classmethod
     def of(cls, guide: Tensor) -> GuideFrame:
         """The frame of G_obj, (B, 1, R, R) in [0, 1]; all 0 = mask-free."""
-        positions = _cell_centers(guide.shape[-1], guide.device)
+        positions = cell_centers(guide.shape[-1], guide.device)
         centers, halves = [], []
         for axis in (2, 1):  # x, then y
             profile = guide[:, 0].sum(dim=3 - axis)
@@ -80,7 +80,7 @@ class GuideFrame:
 
     def cells(self, count: int) -> tuple[Tensor, Tensor]:
         """u (B, count) along x and v (B, count) along y of a view's cell centres; -1 to 1 inside a box."""
-        unit = (_cell_centers(count, self.center.device) - self.center[..., None]) / self.half[..., None]
+        unit = (cell_centers(count, self.center.device) - self.center[..., None]) / self.half[..., None]
         return unit[:, 0], unit[:, 1]
 
     def features(self, count: int) -> Tensor:
@@ -95,7 +95,8 @@ class GuideFrame:
         return torch.cat(parts, dim=1) * self.present[:, None, None, None]
 
 
-def _cell_centers(count: int, device: torch.device) -> Tensor:
+def cell_centers(count: int, device: torch.device) -> Tensor:
+    """Centres of `count` cells along a side that runs from -1 to 1, (count,)."""
     return (torch.arange(count, device=device) + 0.5) * (2 / count) - 1
 
 

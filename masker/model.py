@@ -193,6 +193,19 @@ class MaskModel(nn.Module):
         facts, guide, frame = self.known(conditions, Kept(all_kept, all_kept, all_kept))
         return replace(conditions, code=self.shape_prior.draw_codes(noise, facts, guide, frame))
 
+    @torch.no_grad()
+    def read_codes(self, conditions: Conditions, masks: Tensor) -> Tensor:
+        """Codes (B, C) of true masks (B, 1, R, R)."""
+        assert self.shape_prior is not None
+        return self.shape_prior.read_codes(masks, GuideFrame.of(pooled(conditions.guide, masks.shape[-1])))
+
+    def learn_components(self, guides: Tensor, masks: Tensor) -> None:
+        """Gives codes their meaning, from guides (N, 1, F, F) and true masks (N, 1, R, R)."""
+        prior = self.shape_prior
+        assert prior is not None and prior.code is not None
+        frame = GuideFrame.of(pooled(guides, masks.shape[-1]))
+        prior.code.learn_components(prior.seen_in_frame(masks, frame)[frame.present])
+
     @property
     def code_width(self) -> int:
         """Numbers in a shape's code; 0 without codes."""
@@ -331,7 +344,7 @@ class SilhouetteModel(nn.Module):
         prior = self.whole.shape_prior
         assert prior is not None and prior.code is not None
         facts, guide, frame = self.whole.known(conditions, kept)
-        code = prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))
+        code = prior.read_codes(masks, frame)
         hints = prior.hints(facts, guide, frame)
         return DrawnShapes(
             prior(facts, code, frame, guide.shape[-1]),
@@ -339,18 +352,3 @@ class SilhouetteModel(nn.Module):
             frame.present & kept.layout,
             prior.code.loss(code, noise, timesteps, facts, hints),
         )
-
-    def learn_components(self, guides: Tensor, masks: Tensor) -> None:
-        """Gives codes their meaning, from guides (N, 1, F, F) and true masks (N, 1, R, R)."""
-        prior = self.whole.shape_prior
-        assert prior is not None and prior.code is not None
-        frame = GuideFrame.of(pooled(guides, masks.shape[-1]))
-        prior.code.learn_components(prior.seen_in_frame(masks, frame, prior.config.side)[frame.present])
-
-
-def read_codes(whole: MaskModel, conditions: Conditions, masks: Tensor) -> Tensor:
-    """Codes (B, C) read off true masks (B, 1, R, R)."""
-    prior = whole.shape_prior
-    assert prior is not None and prior.code is not None
-    frame = GuideFrame.of(pooled(conditions.guide, masks.shape[-1]))
-    return prior.code.read(prior.seen_in_frame(masks, frame, prior.config.side))

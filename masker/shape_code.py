@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from masker.config import DiffusionConfig, SamplingConfig, ShapePriorConfig
 from masker.diffusion import NoiseProcess, make_solver
+from masker.layout_encoder import cell_centers
 
 NOISE = DiffusionConfig(beta_schedule="squaredcos_cap_v2", prediction="v_prediction")
 TIME_WAVES = 16
@@ -71,6 +72,11 @@ class ShapeCode(nn.Module):
         self.basis.copy_(components[: self.config.code])
         self.spread.copy_((scales[: self.config.code] / len(seen) ** 0.5).clamp_min(1e-3))
 
+    @property
+    def knows_components(self) -> bool:
+        """`learn_components` was called, or weights were loaded that know them."""
+        return bool(self.basis.any())
+
     def read(self, masks: Tensor) -> Tensor:
         """Codes (B, C) of masks seen in their frames, (B, 1, side, side); each number has a deviation of about 1."""
         return (masks.flatten(1) - self.mean) @ self.basis.T / self.spread
@@ -98,10 +104,8 @@ class ShapeCode(nn.Module):
 
     def loss(self, codes: Tensor, noise: Tensor, timesteps: Tensor, facts: Tensor, hints: Tensor) -> Tensor:
         """Squared error of v, (B,), components weighted by how much of a mask they move."""
-        codes = codes[:, :, None, None]
-        noise = noise[:, :, None, None]
-        noisy = self.process.add_noise(codes, noise, timesteps)[..., 0, 0]
-        target = self.process.target(codes, noise, timesteps)[..., 0, 0]
+        noisy = self.process.add_noise(codes, noise, timesteps)
+        target = self.process.target(codes, noise, timesteps)
         error = (self.predict(noisy, timesteps, facts, hints) - target).square()
         return (error * self.spread / self.spread.mean()).mean(1)
 
@@ -124,9 +128,12 @@ def in_frame(values: Tensor, center: Tensor, half: Tensor, side: int) -> Tensor:
         center, half: (B, 2), x and y of the frame's centre, and how far it reaches; the view runs from -1 to 1.
         side: Cells asked for.
     """
-    unit = (torch.arange(side, device=values.device) + 0.5) * (2 / side) - 1
-    x = center[:, :1] + half[:, :1] * unit
-    y = center[:, 1:] + half[:, 1:] * unit
-    shape = (len(values), side, side)
+    unit = cell_centers(side, values.device)
+    return sampled_at(values, center[:, :1] + half[:, :1] * unit, center[:, 1:] + half[:, 1:] * unit)
+
+
+def sampled_at(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """(B, 1, R, R) at columns x and rows y, (B, N) each, bilinear; the map runs from -1 to 1 and is 0 beyond."""
+    shape = (len(values), y.shape[1], x.shape[1])
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

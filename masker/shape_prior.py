@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from masker.config import ShapePriorConfig
 from masker.layout_encoder import GuideFrame
-from masker.shape_code import ShapeCode, in_frame
+from masker.shape_code import ShapeCode, in_frame, sampled_at
 
 OUTSIDE_LOGIT = -6.0  # nothing of the object lies beyond the map
 
@@ -66,11 +66,8 @@ class ShapePrior(nn.Module):
 
     def in_view(self, maps: Tensor, frame: GuideFrame, resolution: int) -> Tensor:
         """Maps of logits (B, 1, side, side) in a frame as a view shows them, (B, 1, resolution, resolution)."""
-        u, v = frame.cells(resolution)
-        shape = (len(maps), resolution, resolution)
-        grid = torch.stack([u[:, None, :].expand(shape), v[:, :, None].expand(shape)], dim=-1) / self.config.reach
-        seen = F.grid_sample(maps - OUTSIDE_LOGIT, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return seen + OUTSIDE_LOGIT
+        u, v = (unit / self.config.reach for unit in frame.cells(resolution))
+        return sampled_at(maps - OUTSIDE_LOGIT, u, v) + OUTSIDE_LOGIT
 
     def maps(self, facts: Tensor, code: Tensor) -> Tensor:
         """Logits in the object's frame, (B, 1, side, side)."""
@@ -86,12 +83,17 @@ class ShapePrior(nn.Module):
     def hints(self, facts: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
         """What codes are drawn from besides facts: what is seen of guides (B, 1, R, R), and the mean shape; (B, G)."""
         assert self.code is not None
-        seen = self.code.look(self.seen_in_frame(guide, frame, self.config.side))
+        seen = self.code.look(self.seen_in_frame(guide, frame))
         return torch.cat([seen, self.code.read(self.mean_maps(facts).detach().sigmoid())], dim=1)
 
-    def seen_in_frame(self, values: Tensor, frame: GuideFrame, side: int) -> Tensor:
+    def seen_in_frame(self, values: Tensor, frame: GuideFrame) -> Tensor:
         """What lies where the map lies, of (B, 1, R, R) in a view: (B, 1, side, side)."""
-        return in_frame(values, frame.center, frame.half * self.config.reach, side)
+        return in_frame(values, frame.center, frame.half * self.config.reach, self.config.side)
+
+    def read_codes(self, masks: Tensor, frame: GuideFrame) -> Tensor:
+        """Codes (B, code) of true masks (B, 1, R, R)."""
+        assert self.code is not None
+        return self.code.read(self.seen_in_frame(masks, frame))
 
     def draw_codes(self, noise: Tensor, facts: Tensor, guide: Tensor, frame: GuideFrame) -> Tensor:
         """Codes (B, code) from noise (B, draws, code): of so many shapes each, the one most like the others.
@@ -102,8 +104,7 @@ class ShapePrior(nn.Module):
             guide: G_obj, (B, 1, R, R).
             frame: Its frame.
         """
-        if self.code is None:
-            return noise[:, 0]
+        assert self.code is not None
         batch, draws, width = noise.shape
         hints = self.hints(facts, guide, frame)
         many = [values.repeat_interleave(draws, dim=0) for values in (facts, hints)]

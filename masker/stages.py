@@ -10,14 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from masker.codec import MaskVAE
-from masker.config import MaskerConfig
 from masker.examples import MaskExample
-from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled, read_codes
+from masker.model import Conditions, Kept, MaskModel, Prepared, SilhouetteModel, pooled
 from masker.sheet import silhouette_sheet
 from masker.tasks import DenoiserBatch, DenoiserTask, sample_noise, silhouette_loss, stack
-from masker.texts import TextBook
-from scene.corpus.store import Corpus
 from scene.errors import UserError
 
 POOLED_AT_ONCE = 32
@@ -44,21 +40,18 @@ class OneShotTask(DenoiserTask):
 class SilhouetteTask(DenoiserTask):
     """Stage `silhouette`: the shape prior alone. What the denoiser starts from then shows the object already."""
 
-    def __init__(
-        self,
-        config: MaskerConfig,
-        corpora: Sequence[Corpus],
-        codec: MaskVAE | None = None,
-        texts: TextBook | None = None,
-    ) -> None:
-        super().__init__(config, corpora, codec, texts)
-        self.model = silhouettes = SilhouetteModel(self.whole)
-        if self.whole.code_width:
-            assert config.shape_prior is not None
-            examples = [self.source.example(sample) for sample in range(config.shape_prior.code_masks)]
-            guides = stack([example.guide for example in examples])[:, None]
-            masks = pooled(stack([example.target for example in examples])[:, None], self.codec.resolution)
-            silhouettes.learn_components(guides, masks)
+    def _trained(self) -> nn.Module:
+        return SilhouetteModel(self.whole)
+
+    def begin(self) -> None:
+        """Learns the components of shape codes, unless the weights brought them."""
+        prior = self.whole.shape_prior
+        if prior is None or prior.code is None or prior.code.knows_components:
+            return
+        examples = [self.source.example(sample) for sample in range(prior.config.code_masks)]
+        guides = stack([example.guide for example in examples])[:, None]
+        masks = pooled(stack([example.target for example in examples])[:, None], self.codec.resolution)
+        self.whole.learn_components(guides, masks)
 
     def conditions(self, examples: Sequence[MaskExample]) -> Conditions:
         """As in `DenoiserTask`, without the scene texts, which the shape prior does not see."""
@@ -106,19 +99,13 @@ class CodeTask(SilhouetteTask):
     training step.
     """
 
-    def __init__(
-        self,
-        config: MaskerConfig,
-        corpora: Sequence[Corpus],
-        codec: MaskVAE | None = None,
-        texts: TextBook | None = None,
-    ) -> None:
-        super().__init__(config, corpora, codec, texts)
+    def _trained(self) -> nn.Module:
         if self.whole.shape_prior is None or self.whole.shape_prior.code is None:
             raise UserError("stage codes trains shape codes; set shape_prior.code in the config")
-        self.model.requires_grad_(False)
-        self.whole.shape_prior.code.requires_grad_(True)
         self._pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        model = super()._trained().requires_grad_(False)
+        self.whole.shape_prior.code.requires_grad_(True)
+        return model
 
     def batch(self, samples: Sequence[int]) -> CodeBatch:  # type: ignore[override]
         """See `runtime.training.TrainingTask`."""
@@ -144,7 +131,7 @@ class CodeTask(SilhouetteTask):
         assert prior is not None
         facts, guide, frame = self.whole.known(conditions, Kept(kept, kept, kept))
         hints = prior.hints(facts, guide, frame)
-        for number, *row in zip(numbers, facts, hints, read_codes(self.whole, conditions, masks), strict=True):
+        for number, *row in zip(numbers, facts, hints, self.whole.read_codes(conditions, masks), strict=True):
             self._pool[number] = tuple(part.half() for part in row)  # type: ignore[assignment]
 
     def loss(self, model: nn.Module, batch: CodeBatch) -> tuple[Tensor, dict[str, float]]:  # type: ignore[override]
@@ -173,15 +160,8 @@ class RefinerTask(DenoiserTask):
     `refiner.learns_on: silhouette` the shape prior's latents stand in for the estimate: no denoiser is needed yet.
     """
 
-    def __init__(
-        self,
-        config: MaskerConfig,
-        corpora: Sequence[Corpus],
-        codec: MaskVAE | None = None,
-        texts: TextBook | None = None,
-    ) -> None:
-        super().__init__(config, corpora, codec, texts)
-        self.model = RefinerModel(self.whole)
+    def _trained(self) -> nn.Module:
+        return RefinerModel(self.whole)
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""

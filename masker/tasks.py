@@ -16,7 +16,7 @@ from masker.config import CodecConfig, MaskerConfig
 from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
-from masker.model import Conditions, Kept, MaskModel, Prepared, pooled, read_codes
+from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
 from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
@@ -114,14 +114,21 @@ class DenoiserTask:
         resolution, seed = self.codec.resolution, config.fit.seed
         self.process = NoiseProcess(config.diffusion)
         self.whole = seeded(lambda: build_model(config, self.codec), seed)
-        self.model: nn.Module = self.whole
-        if config.shape_prior is not None and not config.shape_prior.loss_weight:
-            self.whole.freeze_silhouettes()
+        self.model: nn.Module = self._trained()
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
         self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
         self.texts = texts if texts is not None else TextBook.load(config.text)
         palette = config.layout_encoder.labels == "palette"
         self.labels = (palette_table if palette else self.texts.label_table)(self.source.labels)
+
+    def _trained(self) -> nn.Module:
+        """The part of the mask model that this stage trains; all others are frozen."""
+        if self.config.shape_prior is not None and not self.config.shape_prior.loss_weight:
+            self.whole.freeze_silhouettes()
+        return self.whole
+
+    def begin(self) -> None:
+        """What a training that does not resume needs once the weights that it starts from are in place."""
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -196,7 +203,7 @@ class DenoiserTask:
         if not self.whole.code_width:
             return batch.conditions
         drawn = self.whole.draw_codes(batch.conditions, batch.code_noise[:, None]).code
-        read = read_codes(self.whole, batch.conditions, masks)
+        read = self.whole.read_codes(batch.conditions, masks)
         scribbled = (batch.conditions.distance != 0).flatten(1).any(1, keepdim=True)
         return replace(batch.conditions, code=torch.where(scribbled, drawn, read))
 

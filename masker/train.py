@@ -52,6 +52,7 @@ def train(
         if not resume:
             given = settings.start_from or []
             warm_start(model_task.whole, [given] if isinstance(given, str) else given)
+            model_task.begin()
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "config.yaml")
     fit(task, settings.fit, out, resume=resume)

@@ -12,7 +12,6 @@ from torch import Tensor
 from masker.codec import MaskVAE
 from masker.config import ShapePriorConfig
 from masker.layout_encoder import GuideFrame
-from masker.model import read_codes
 from masker.shape_code import ShapeCode, in_frame
 from masker.shape_prior import ShapePrior
 from masker.smartmask import SmartMask
@@ -47,7 +46,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
     prior = ShapePrior(ShapePriorConfig(**CODED), text_width=3, painted_channels=2)
     assert prior.code is not None
     some = halves().repeat(16, 1, 1, 1) + 0.1 * torch.randn(32, 1, SIDE, SIDE, generator=torch_generator(2))
-    prior.code.learn_components(prior.seen_in_frame(some, box_frame(32), 12))
+    prior.code.learn_components(prior.seen_in_frame(some, box_frame(32)))
     optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
     frame = box_frame(16)
     generator = torch_generator(1)
@@ -55,7 +54,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
         masks = halves().repeat(8, 1, 1, 1)
         guides = torch.where(torch.arange(16)[:, None, None, None] % 4 < 2, box_guide(16), masks)
         facts = prior.facts(torch.ones(16, 3), frame, torch.zeros(16, 4, SIDE, SIDE), torch.zeros(16, 2, SIDE, SIDE))
-        code = prior.code.read(prior.seen_in_frame(masks, frame, 12))
+        code = prior.read_codes(masks, frame)
         drawn = torch.nn.functional.binary_cross_entropy_with_logits(prior(facts, code, frame, SIDE), masks)
         timesteps = (torch.arange(16) * 61 + step * 7) % 1000
         foreseen = prior.code.loss(
@@ -139,6 +138,7 @@ def coded(codec_folder: Path, **more: object) -> dict[str, object]:
 def test_the_silhouette_stage_teaches_codes(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
     config = masker_config(codec_folder, stage="silhouette", **coded(codec_folder))
     task = SilhouetteTask(config, [corpus], texts=texts)
+    task.begin()
     batch = task.batch(range(8))
     optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=3e-3)
     first = task.loss(task.model, batch)[1]
@@ -184,13 +184,14 @@ def test_the_refiner_learns_on_drawn_silhouettes(codec_folder: Path, corpus: Cor
 def test_codes_keep_what_tells_masks_apart(codec_folder: Path, corpus: Corpus, texts: TextBook) -> None:
     config = masker_config(codec_folder, stage="silhouette", **coded(codec_folder, code=8, code_masks=64))
     task = SilhouetteTask(config, [corpus], texts=texts)
+    task.begin()
     batch = task.batch(range(100, 132))
     prior = task.whole.shape_prior
     assert prior is not None and prior.code is not None
-    codes = read_codes(task.whole, batch.conditions, batch.masks)
+    codes = task.whole.read_codes(batch.conditions, batch.masks)
     assert 0.5 < float(codes[:, :4].std()) < 2
     _, _, frame = task.whole.known(batch.conditions, batch.kept)
-    seen = prior.seen_in_frame(batch.masks, frame, 12)[frame.present]
+    seen = prior.seen_in_frame(batch.masks, frame)[frame.present]
     sketched = prior.code.sketch(codes)[frame.present] > 0
     overlap = ((seen > 0.5) & sketched).sum() / ((seen > 0.5) | sketched).sum()
     blank = prior.code.sketch(torch.zeros_like(codes))[frame.present] > 0
@@ -251,6 +252,7 @@ def test_the_codes_stage_trains_nothing_but_what_draws_codes(
 ) -> None:
     config = masker_config(codec_folder, stage="codes", **coded(codec_folder, code_pool=8))
     task = CodeTask(config, [corpus], texts=texts)
+    task.begin()
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     first, again = task.batch(range(8)), task.batch(range(8, 16))
     assert torch.equal(first.codes, again.codes) and torch.equal(first.facts, again.facts)
