@@ -254,7 +254,8 @@ def measure(
         batch = examples[first : first + BATCH]
         seeds = [derive_seed(SEED, "recipe", first + i) for i in range(len(batch))]
         noise = torch.stack([torch.randn(shape, generator=torch_generator(seed)) for seed in seeds])
-        conditions = task.conditions(batch)
+        likeliest = torch.zeros(len(batch), 1, model.code_width)
+        conditions = model.draw_codes(task.conditions(batch), likeliest)
         soft = sample_masks(
             model,
             conditions,

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from orchestrator.asked import live_graph
-from orchestrator.disk import told_clearly
+from orchestrator.disk import png_bytes, told_clearly
 from orchestrator.products import SHOWN
 from orchestrator.run_folder import RunFolder
 from runtime.files import write_bytes
@@ -78,12 +78,6 @@ def _pixels(scene: LayeredScene) -> list[tuple[str, Box, np.ndarray]]:
     return found
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def _ora(folder: RunFolder, scene: LayeredScene) -> bytes:
     """OpenRaster 0.0.5: a zip of PNG layers, stack.xml (topmost first), a merged picture and a thumbnail.
 
@@ -95,15 +89,15 @@ def _ora(folder: RunFolder, scene: LayeredScene) -> bytes:
     for number, (name, box, pixels) in reversed(list(enumerate(_pixels(scene), start=1))):
         path = f"data/layer{number:03d}.png"
         ET.SubElement(stack, "layer", name=name, src=path, x=str(box.x0), y=str(box.y0), opacity="1.0")
-        files[path] = _png(pixels)
+        files[path] = png_bytes(pixels)
     ground = np.full((*scene.size.shape, 4), 255, np.uint8)
     ET.SubElement(stack, "layer", name="canvas", src="data/canvas.png", x="0", y="0", opacity="1.0")
-    files["data/canvas.png"] = _png(ground)
+    files["data/canvas.png"] = png_bytes(ground)
     thumbnail = Image.fromarray(scene.image)
     thumbnail.thumbnail((256, 256), Image.Resampling.LANCZOS)
     files["stack.xml"] = ET.tostring(root, encoding="UTF-8", xml_declaration=True)
-    files["mergedimage.png"] = _png(scene.image)
-    files["Thumbnails/thumbnail.png"] = _png(np.asarray(thumbnail))
+    files["mergedimage.png"] = png_bytes(scene.image)
+    files["Thumbnails/thumbnail.png"] = png_bytes(np.asarray(thumbnail))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         kind = zipfile.ZipInfo("mimetype", EPOCH)  # first, and stored: programs tell the format by it

@@ -148,11 +148,17 @@ def _words(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer,
 
 
 def _move(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer, Origin]:
-    dx, dy = wanted.move or (0, 0)
-    mask, rgba = _shifted(layer.mask, dx, dy), _shifted(_pixels(layer), dx, dy)
-    if (dx, dy) == (0, 0) or not mask.any():
-        raise UserError(f"--move {dx},{dy} leaves nothing to do or nothing on the canvas; choose other numbers")
-    return replace(layer, mask=mask, rgba=rgba), replace(origin, drawn=False, key="")
+    move = wanted.move or (0, 0)
+    useless = UserError(
+        f"--move {move[0]},{move[1]} leaves nothing to do or nothing on the canvas; choose other numbers"
+    )
+    _pixels(layer)
+    if move == (0, 0):
+        raise useless
+    try:
+        return layer.transformed(move=move), replace(origin, drawn=False, key="")
+    except UserError:
+        raise useless from None
 
 
 def _scale(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer, Origin]:
@@ -219,20 +225,9 @@ def _pixels(layer: Layer) -> np.ndarray:
     return layer.rgba
 
 
-def _shifted(pixels: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    """Moved by whole pixels; what leaves the canvas is cut off, what comes in is 0."""
-    height, width = pixels.shape[:2]
-    moved = np.zeros_like(pixels)
-    to_y, to_x = (slice(max(0, d), min(n, n + d)) for d, n in ((dy, height), (dx, width)))
-    from_y, from_x = (slice(max(0, -d), min(n, n - d)) for d, n in ((dy, height), (dx, width)))
-    moved[to_y, to_x] = pixels[from_y, from_x]
-    return moved
-
-
-def _drawn(run: Run, layer: Layer, origin: Origin, scene: LayeredScene | None = None) -> tuple[Layer, Origin]:
-    """The layer drawn on what lies beneath its place in `scene` (default: the run's), or taken from the cache."""
-    scene = scene or run.scene
-    beneath = replace(scene, layers=scene.layers[: scene.position(layer.id)]).image
+def _drawn(run: Run, layer: Layer, origin: Origin, beneath: np.ndarray | None = None) -> tuple[Layer, Origin]:
+    """The layer drawn on the picture `beneath` it (default: at its place in the run), or taken from the cache."""
+    beneath = run.scene.beneath([layer.id]).image if beneath is None else beneath
     words = (layer.label, layer.description, origin.context)
     key = run.key(beneath, layer.mask, *words, origin.seed)
     rgba = _cached(run, key)
@@ -270,17 +265,19 @@ def _propagate(
         how = made.provenance.get("how")
         changes[target.id] = (made, origin, "reused" if how == "reused" else "edited")
     kept: list[int] = [layer.id for layer in old.layers[:position]]
+    beneath = old.beneath([target.id]).image
+    before, after = target.over(beneath), beneath if first is None else first[0].over(beneath)
     for layer in old.layers[position + 1 :]:
         window = footprint(run.models, layer.mask)
-        before = replace(old, layers=old.layers[: old.position(layer.id)]).image
-        after = replace(scene, layers=scene.layers[: scene.position(layer.id)]).image
         inside = (slice(window.y0, window.y1), slice(window.x0, window.x1))
+        shown = layer
         if np.array_equal(before[inside], after[inside]) or not origins[layer.id].drawn:
             kept.append(layer.id)
-            continue
-        made, origin = _drawn(run, layer, origins[layer.id], scene)
-        scene = scene.with_changed(made)
-        changes[layer.id] = (made, origin, str(made.provenance["how"]))
+        else:
+            shown, origin = _drawn(run, layer, origins[layer.id], after)
+            scene = scene.with_changed(shown)
+            changes[layer.id] = (shown, origin, str(shown.provenance["how"]))
+        before, after = layer.over(before), shown.over(after)
     pictures: dict[str, np.ndarray] = {}
     number = history.next_id
     for id, (layer, _, _) in changes.items():

@@ -115,10 +115,7 @@ class Run:
         proposal = proposal or draft.proposal
         if proposal is None or proposal.stop:
             raise ValueError("place needs a proposal with an object")
-        by: By = "person"
-        if guidance is None and proposal.box and self.config.planner.use_box:
-            guidance, by = Guidance.from_box(proposal.box, self.scene.size), "planner"
-        request = Request(draft.seed, proposal, guidance, by)
+        request = Request(draft.seed, proposal, *self.guided(proposal, guidance))
         timings = {"propose_s": round(draft.seconds, 3)}
         started = time.monotonic()
         try:
@@ -128,6 +125,12 @@ class Run:
         choice = choose(self, request, candidates, self.config.corrections)
         timings["mask_s"] = round(time.monotonic() - started, 3)
         return self.render(choice.request, choice.candidates, choice.chosen, timings, attempts=choice.attempts)
+
+    def guided(self, proposal: Proposal, guidance: Guidance | None) -> tuple[Guidance | None, By]:
+        """A person's guide, else the planner's box where the preset uses it; and whose it is."""
+        if guidance is None and proposal.box and self.config.planner.use_box:
+            return Guidance.from_box(proposal.box, self.scene.size), "planner"
+        return guidance, "person"
 
     def masks(self, request: Request, count: int) -> list[MaskCandidate]:
         """Candidate masks, best first, predicted on what lies beneath the object's place.

@@ -140,14 +140,12 @@ class Session:
             yield self._candidates(pending)
 
     def _choice(self, pending: Pending) -> Choice:
-        run, guidance, by = self.run, pending.guidance, "person"
-        if guidance is None and not pending.free and pending.proposal.box and run.config.planner.use_box:
-            guidance, by = Guidance.from_box(pending.proposal.box, run.scene.size), "planner"
+        run = self.run
+        guidance, guide_by = (None, "person") if pending.free else run.guided(pending.proposal, pending.guidance)
         seed = pending.draft.seed
         for _ in range((pending.count - 1) // MAX_CANDIDATES):  # more than one call can give: another draw
             seed = seed.retry()
-        by_guide: By = "planner" if by == "planner" else "person"
-        request = Request(seed, pending.proposal, guidance, by_guide, pending.behind, by=pending.by)
+        request = Request(seed, pending.proposal, guidance, guide_by, pending.behind, by=pending.by)
         count = (pending.count - 1) % MAX_CANDIDATES + 1
         candidates = run.masks(request, count)
         if pending.guidance is None and not pending.behind:

@@ -18,6 +18,7 @@ import numpy as np
 from perception.config import CropJudgeConfig
 from perception.crop_train import RealCrop, real_crops
 from perception.crops import CropJudge
+from perception.evaluate import label_ranks, rank_summary
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 
@@ -55,11 +56,9 @@ def evaluate(
     if not crops:
         raise UserError(f"no crop of split {split!r} has a label that {pretrained} judges; name other --data")
     probabilities = judge.judge_crops([crop.pixels for crop in crops])
-    own = probabilities[np.arange(len(crops)), [judge.labels.index(crop.label) for crop in crops]]
-    ranks = (probabilities > own[:, None]).sum(axis=1)
-    held = {source for part in corpus.facts.get("held_out", {}).values() for source in part}
-    unseen = np.array([crop.source in held for crop in crops])
     labels = np.array([crop.label for crop in crops])
+    ranks = label_ranks(probabilities, labels, judge.labels)
+    unseen = np.array([crop.source in corpus.held_out for crop in crops])
     return {
         "corpus": corpus.name,
         "split": split,
@@ -74,16 +73,7 @@ def evaluate(
 
 
 def _summary(ranks: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    names = sorted(set(labels))
-    if not names:
-        return {"n": 0, "labels_seen": 0}
-    return {
-        "n": len(ranks),
-        "labels_seen": len(names),
-        "top1": round(float((ranks == 0).mean()), 4),
-        "top5": round(float((ranks < 5).mean()), 4),
-        "top1_mean_of_labels": round(float(np.mean([(ranks[labels == name] == 0).mean() for name in names])), 4),
-    }
+    return {name: round(value, 4) for name, value in rank_summary(ranks, labels).items()}
 
 
 def _commonest(crops: Sequence[RealCrop]) -> float:

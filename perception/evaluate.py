@@ -53,12 +53,9 @@ def evaluate(
     if not len(table):
         raise UserError(f"no mask of split {split!r} has a label that {pretrained} judges; name other --data")
     views = table.views()
-    ranks = label_ranks(judge.judge_views(views), table, judge.labels)
-    boxes = label_ranks(judge.judge_views([filled_box(view) for view in views]), table, judge.labels)
-    held = {
-        corpus.name: {source for part in corpus.facts.get("held_out", {}).values() for source in part}
-        for corpus in corpora
-    }
+    ranks = label_ranks(judge.judge_views(views), table.labels, judge.labels)
+    boxes = label_ranks(judge.judge_views([filled_box(view) for view in views]), table.labels, judge.labels)
+    held = {corpus.name: corpus.held_out for corpus in corpora}
     unseen = np.array([source in held[name] for name, source in zip(table.corpora, table.sources, strict=True)])
     verdicts = {label: ranks[table.labels == label] for label in sorted(set(table.labels))}
     commonest = Counter(table.labels.tolist()).most_common(1)[0][1]
@@ -66,26 +63,32 @@ def evaluate(
         "corpora": [corpus.name for corpus in corpora],
         "split": split,
         "labels": len(judge.labels),
-        **_summary(ranks, table),
+        **rank_summary(ranks, table.labels),
         "by_corpus": _by_corpus(ranks, table),
         "held_out_models": {
-            **_summary(ranks[unseen], table[unseen]),
+            **rank_summary(ranks[unseen], table.labels[unseen]),
             "by_corpus": _by_corpus(ranks[unseen], table[unseen]),
         },
         "recall": {str(label): float((mine == 0).mean()) for label, mine in verdicts.items()},
         "confusions": _confusions(judge, views, table),
         "baselines": {
             "commonest_label": {"top1": commonest / len(table)},
-            "filled_box": _summary(boxes, table),
+            "filled_box": rank_summary(boxes, table.labels),
         },
         "seconds": time.monotonic() - started,
     }
 
 
-def label_ranks(probabilities: np.ndarray, table: ViewTable, labels: Sequence[str]) -> np.ndarray:
-    """How many labels the judge finds likelier than the true one, int (N,); 0 = it is right."""
+def label_ranks(probabilities: np.ndarray, truth: Sequence[str] | np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """How many labels a judge finds likelier than the true one, int (N,); 0 = it is right.
+
+    Args:
+        probabilities: (N, L), of `labels`.
+        truth: N labels.
+        labels: what the judge can say.
+    """
     number = {label: column for column, label in enumerate(labels)}
-    own = probabilities[np.arange(len(table)), [number[label] for label in table.labels]]
+    own = probabilities[np.arange(len(truth)), [number[label] for label in truth]]
     return np.asarray((probabilities > own[:, None]).sum(axis=1))
 
 
@@ -95,22 +98,23 @@ def filled_box(view: SilhouetteView) -> SilhouetteView:
     return SilhouetteView((np.outer(rows, columns) * 255).astype(np.uint8), view.facts)
 
 
-def _summary(ranks: np.ndarray, table: ViewTable) -> dict[str, Any]:
-    labels = sorted(set(table.labels))
+def rank_summary(ranks: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """`n`, `labels_seen`, `top1`, `top5` and `top1_mean_of_labels` of `label_ranks` (N,) and true labels (N,)."""
+    labels = sorted(set(truth))
     if not labels:
         return {"n": 0, "labels_seen": 0}
     return {
-        "n": len(table),
+        "n": len(truth),
         "labels_seen": len(labels),
         "top1": float((ranks == 0).mean()),
         "top5": float((ranks < 5).mean()),
-        "top1_mean_of_labels": float(np.mean([(ranks[table.labels == label] == 0).mean() for label in labels])),
+        "top1_mean_of_labels": float(np.mean([(ranks[truth == label] == 0).mean() for label in labels])),
     }
 
 
 def _by_corpus(ranks: np.ndarray, table: ViewTable) -> dict[str, dict[str, Any]]:
     return {
-        str(name): _summary(ranks[table.corpora == name], table[table.corpora == name])
+        str(name): rank_summary(ranks[table.corpora == name], table.labels[table.corpora == name])
         for name in sorted(set(table.corpora))
     }
 

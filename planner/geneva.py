@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.baselines import Propose
-from planner.evaluate import box_scene
+from planner.trials import box_scene
 from scene.corpus.records import SceneRecord, Turn
 from scene.corpus.store import Corpus
 from scene.geometry import Size

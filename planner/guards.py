@@ -9,12 +9,14 @@ Source: the guard set is ours; the paper's planner (arXiv 2312.05039) is an ungu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import Field
 
 from runtime.config import Config
+from scene.errors import ModelError
 from scene.geometry import Box
 
 ALL_LAID = 2  # a world with so few surfaces shows all of them in every scene
@@ -291,3 +293,40 @@ def rule(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | 
         if ruling is not None:
             return ruling
     return None
+
+
+Reply = TypeVar("Reply")
+
+
+def settle(
+    state: PlanState,
+    config: GuardConfig,
+    max_rulings: int,
+    ask: Callable[[Sequence[str], bool], tuple[str | None, Reply]],
+) -> tuple[Reply | None, list[str]]:
+    """Asks a model until no guard objects.
+
+    Args:
+        state: what guards look at.
+        config: what they allow.
+        max_rulings: so many times at most.
+        ask: labels to choose among, and whether it may stop -> the choice (None = stop), and the reply it is a part of.
+
+    Returns:
+        The reply, or None where a guard says stop; and a note for every guard that fired.
+
+    Raises:
+        ModelError: the guards do not agree.
+    """
+    labels: Sequence[str] = [label for label in state.labels if label not in state.rejected]
+    allow_stop, notes = True, list[str]()
+    for _ in range(max_rulings):
+        choice, reply = ask(labels, allow_stop)
+        ruling = rule(choice, state, config)
+        if ruling is None:
+            return reply, notes
+        notes.append(ruling.note)
+        labels, allow_stop = ruling.labels, ruling.allow_stop
+        if not labels:
+            return None, notes
+    raise ModelError(f"guards do not agree: {'; '.join(notes)}")

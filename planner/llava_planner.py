@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
-from planner.guards import PlanState, rule, too_close
+from planner.guards import PlanState, settle, too_close
 from planner.llava import VisionConfig, pixel_values
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
@@ -200,20 +200,14 @@ class LlavaPlanner:
         self, start: Cursor, state: PlanState, scene: LayeredScene, pick: Picker
     ) -> tuple[AnswerAutomaton | None, Cursor, list[str]]:
         """Label or stop, after all guards. None = a guard says stop."""
-        labels: Iterable[str] = [label for label in self.vocabulary.labels if label not in state.rejected]
-        allow_stop = True
-        notes: list[str] = []
-        for _ in range(self.config.max_rulings):
+
+        def ask(labels: Sequence[str], allow_stop: bool) -> tuple[str | None, tuple[AnswerAutomaton, Cursor]]:
             automaton = self._automaton(scene, labels, allow_stop)
             cursor = self._advance(automaton, start, pick, until_head=True)
-            ruling = rule(automaton.label, state, self.config.guards)
-            if ruling is None:
-                return automaton, cursor, notes
-            notes.append(ruling.note)
-            labels, allow_stop = ruling.labels, ruling.allow_stop
-            if not ruling.labels:
-                return None, start, notes
-        raise ModelError(f"guards do not agree: {'; '.join(notes)}")
+            return automaton.label, (automaton, cursor)
+
+        reply, notes = settle(state, self.config.guards, self.config.max_rulings, ask)
+        return (*reply, notes) if reply is not None else (None, start, notes)
 
     def _read_answer(self, automaton: AnswerAutomaton, scene: LayeredScene) -> tuple[Answer, Box]:
         """The parsed answer and its box in canvas pixels."""

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from planner.decoding import PlannerConfig
 from planner.grammar import LINKS, plain_link
-from planner.guards import PlanState, rule, too_close
+from planner.guards import PlanState, settle, too_close
 from planner.prompt import plain_words, scene_objects
 from planner.situation import SceneReader, Situation, due_links, held
 from runtime.config import Config
@@ -146,21 +146,13 @@ class ServerPlanner:
             UserError: the server cannot be reached, or refuses.
         """
         situation = self.reader.situation(scene, prompt, turn, rejected)
-        state = situation.state
-        notes: list[str] = []
-        labels: tuple[str, ...] = tuple(label for label in state.labels if label not in state.rejected)
-        allow_stop = True
-        for _ in range(self.planning.max_rulings):
+
+        def ask(labels: Sequence[str], allow_stop: bool) -> tuple[str | None, _Reply]:
             reply = self._ask(scene, situation, labels, allow_stop, seed)
-            choice = None if reply.stop else reply.label
-            ruling = rule(choice, state, self.planning.guards)
-            if ruling is None:
-                return self._finished(reply, situation, scene, notes)
-            notes.append(ruling.note)
-            labels, allow_stop = ruling.labels, ruling.allow_stop
-            if not labels:
-                return self.reader.stop(situation, notes)
-        raise ModelError(f"guards do not agree: {'; '.join(notes)}")
+            return None if reply.stop else reply.label, reply
+
+        reply, notes = settle(situation.state, self.planning.guards, self.planning.max_rulings, ask)
+        return self.reader.stop(situation, notes) if reply is None else self._finished(reply, situation, scene, notes)
 
     def _finished(self, reply: _Reply, situation: Situation, scene: LayeredScene, notes: list[str]) -> Proposal:
         if reply.stop:

@@ -91,6 +91,11 @@ class Corpus:
         return self.vocabulary.labels
 
     @cached_property
+    def held_out(self) -> frozenset[str]:
+        """Asset sources (3D models, drawings) that this corpus keeps out of training; empty where it names none."""
+        return frozenset(source for part in self.facts.get("held_out", {}).values() for source in part)
+
+    @cached_property
     def descriptions(self) -> tuple[tuple[str, str], ...]:
         """Every distinct (label, description), sorted."""
         return tuple(sorted({(asset.label, asset.description) for asset in self.assets}))

@@ -3,11 +3,12 @@ import json
 import pytest
 
 from planner.baselines import common_ground, frequency_propose, mean_boxes, regex_propose
-from planner.evaluate import ResultLog, Rollouts, balanced_accuracy, box_scene, evaluate, roll_out, singles_report
+from planner.evaluate import ResultLog, evaluate
 from planner.examples import PlanSource, fixed_descriptions
 from planner.few_shot import FewShotPlanner
 from planner.llava_planner import LlavaPlanner
 from planner.prompt_sets import Mention, PromptCase
+from planner.trials import Rollouts, balanced_accuracy, box_scene, roll_out, singles_report
 from scene.errors import ModelError, UserError
 from scene.geometry import Box
 from scene.proposal import Proposal

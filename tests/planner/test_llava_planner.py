@@ -172,7 +172,7 @@ def test_turn_adds_to_what_is_wanted(planner):
 def test_contradicting_guards_are_a_model_error(planner, monkeypatch):
     from planner.guards import Ruling
 
-    monkeypatch.setattr("planner.llava_planner.rule", lambda *_: Ruling(("boy",), "never happy"))
+    monkeypatch.setattr("planner.guards.rule", lambda *_: Ruling(("boy",), "never happy"))
     with pytest.raises(ModelError, match="never happy"):
         planner.propose(scene_of(), "a boy", seed=SEED)
 
