@@ -19,10 +19,11 @@ import torch
 from masker import sampling
 from masker.cases import Case, choose_cases, true_guide
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
-from masker.diffusion import ALL, LAYOUT, NOTHING, OBJECT, make_solver
+from masker.diffusion import ALL, LAYOUT, NOTHING, OBJECT
 from masker.model import Conditions, Kept, MaskModel, Prepared
 from masker.ranking import iou
 from masker.smartmask import SmartMask
+from perception.diffusion import make_solver
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.errors import ModelError
@@ -51,7 +52,7 @@ def plain_latents(
     rows, ready, chain = [], [], (NOTHING, LAYOUT, OBJECT, ALL)
     for row in range(len(noise)):
         view, latents = one_row(conditions, row), noise[row : row + 1]
-        solver = make_solver(diffusion, settings)
+        solver = make_solver(diffusion, settings.solver_steps)
         latents = latents * solver.init_noise_sigma
         for step in solver.timesteps:
             time_step = torch.full((1,), int(step), dtype=torch.long)

@@ -75,6 +75,10 @@ class SamplerConfig(Config):
     steps: int = Field(8, ge=1)
     guidance_scale: float = Field(2.0, ge=1)
     """Classifier-free guidance; 1 switches it off and halves the work."""
+    draft_steps: int | None = Field(None, ge=1)
+    """Of these steps, so many last ones run, from a draft (`inpainter.appearance`); None: all of them, from noise."""
+    draft_temperature: float = Field(0.7, ge=0)
+    """How much drafts vary: the share of noise that their codes are drawn from."""
     tile_steps: int = Field(2, ge=1)
     """Of these steps, so many last ones refine a tile of a large surface; the first ones draw it in one window."""
     batch: int = Field(1, ge=1)
@@ -82,6 +86,23 @@ class SamplerConfig(Config):
     control_scale: float = Field(1.0, ge=0)
     max_tokens: int = Field(16, ge=2)
     """Text is cut or padded to so many tokens; padding is zero."""
+
+
+class AppearanceConfig(Config):
+    """Sizes of the model of appearances, see `inpainter.appearance`."""
+
+    side: int = Field(48, ge=4)
+    """Cells of an appearance along one side."""
+    code: int = Field(128, ge=1)
+    """Numbers in a code."""
+    mask_cells: int = Field(20, ge=1)
+    """It sees the mask in its box, so many cells a side."""
+    hidden: int = Field(512, ge=8)
+    """Width of the network that draws codes."""
+    layers: int = Field(5, ge=1)
+    """Its residual blocks."""
+    steps: int = Field(10, ge=1)
+    """Steps of the solver that draws codes."""
 
 
 class ExampleConfig(Config):
@@ -100,6 +121,8 @@ class ExampleConfig(Config):
     mirror: float = 0.5
     subset: float = Field(0.3, ge=0, le=1)
     """Share of examples whose canvas is a random subset of the layers behind instead of all of them."""
+    bare: bool = False
+    """The canvas behind is left white: for stages that look at nothing but the object."""
     warp: float = Field(0.5, ge=0, le=1)
     """Share whose object and mask are bent together: predicted masks have other proportions than real ones."""
     warp_px: float = 5.0
@@ -136,6 +159,15 @@ class VaeTraining(Config):
     """Share of crops without detail that is kept."""
 
 
+class AppearanceTraining(Config):
+    """Data of the `appearance` stage."""
+
+    pool: int = Field(40_000, ge=2)
+    """So many distinct objects are looked at and kept in memory (2 kB each); sample n is object n % pool."""
+    component_examples: int = Field(3000, ge=2)
+    """Principal components are those of so many of them."""
+
+
 class DenoiserTraining(Config):
     """Losses of the `denoiser` stage."""
 
@@ -145,10 +177,17 @@ class DenoiserTraining(Config):
     """VAE folder to ship instead of `vae`: same encoder, decoder trained further (`freeze_encoder`); None = `vae`."""
     outside_weight: float = 0.1
     """Loss weight of latents outside the dilated mask; inside it is 1."""
-    gamma: float | None = None
-    """Min-SNR clamp; None trains with the plain loss."""
     timestep_power: float = Field(0.5, gt=0, le=1)
     """Timesteps are T * u ** power, u uniform; below 1 the noisy end, which decides the picture, comes more often."""
+    appearance: str | None = None
+    """Folder that the `appearance` stage exported, shipped with the weights; drafts of true looks are then denoised,
+    too, since a drawing starts from one. None: drawings start from pure noise."""
+    draft_share: float = Field(0.6, ge=0, le=1)
+    """Share of the samples up to `draft_until` that start from a draft instead of from the real picture."""
+    draft_until: float = Field(0.65, gt=0, le=1)
+    """Share of the timesteps up to which a draft may be noised."""
+    draft_blur: float = Field(0.3, ge=0)
+    """Noise on the true looks' codes, in deviations: drawn ones are not exact either."""
     pool: int = Field(6000, ge=1)
     """So many distinct examples are made and kept in memory (70 kB each); sample n uses example n % pool."""
 
@@ -156,7 +195,7 @@ class DenoiserTraining(Config):
 class InpainterTraining(Config):
     """Root of `configs/inpainter/*.yaml`."""
 
-    stage: Literal["vae", "denoiser"]
+    stage: Literal["vae", "appearance", "denoiser"]
     fit: FitConfig
     vae: VaeConfig = VaeConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
@@ -164,7 +203,9 @@ class InpainterTraining(Config):
     window: WindowConfig = WindowConfig()
     sampler: SamplerConfig = SamplerConfig()
     examples: ExampleConfig = ExampleConfig()
+    appearance: AppearanceConfig = AppearanceConfig()
     vae_training: VaeTraining = VaeTraining()
+    appearance_training: AppearanceTraining = AppearanceTraining()
     denoiser_training: DenoiserTraining | None = None
     initial_weights: str | None = None
     """Folder of weights to start from instead of random ones; None starts fresh."""

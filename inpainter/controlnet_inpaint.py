@@ -19,6 +19,7 @@ from scene.seeds import StepSeed
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from inpainter.appearance import Appearance
     from inpainter.config import SamplerConfig, WindowConfig
 
 EmbedText = Callable[[str], "Tensor"]
@@ -67,6 +68,7 @@ class ControlNetInpainter:
         embed: text -> (T, C) float32 tokens with the padding zeroed; "" gives the unconditional tokens.
         window: the crop that the networks were trained on.
         sampler: steps and guidance.
+        appearance: draws what objects start from; None: pure noise.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class ControlNetInpainter:
         embed: EmbedText,
         window: WindowConfig,
         sampler: SamplerConfig,
+        appearance: Appearance | None = None,
     ) -> None:
+        self.appearance = appearance
         self.pipeline, self.embed, self.window_config, self.sampler = pipeline, embed, window, sampler
         self._known: dict[str, Tensor] = {}
 
@@ -94,10 +98,11 @@ class ControlNetInpainter:
         from inpainter.pipeline import WindowPipeline
         from inpainter.text import TextTokens
 
-        vae, unet, controlnet, scheduler, facts = load_folder(Path(path))
-        sampler = sampler or facts.sampler
-        pipeline = WindowPipeline(vae, unet, controlnet, scheduler)
-        return cls(pipeline, TextTokens(sampler.max_tokens), facts.window, sampler)
+        folder = load_folder(Path(path))
+        sampler = sampler or folder.facts.sampler
+        pipeline = WindowPipeline(folder.vae, folder.unet, folder.controlnet, folder.scheduler)
+        embed = TextTokens(sampler.max_tokens)
+        return cls(pipeline, embed, folder.facts.window, sampler, folder.appearance)
 
     def render(
         self, image: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, *, seed: StepSeed
@@ -188,6 +193,7 @@ class ControlNetInpainter:
             self.sampler,
             dilate_px=self.window_config.dilate_px,
             batch=batch,
+            appearance=self.appearance,
             starts=None if start is None else [resize_image(crop(start, w), side) for w in windows],
             last_steps=last_steps,
         )

@@ -1,4 +1,4 @@
-"""Stage two: U-Net and ControlNet learn together to draw objects into windows, in the frozen VAE's latents."""
+"""Last stage: U-Net and ControlNet learn together to draw objects into windows, in the frozen VAE's latents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inpainter.appearance import load_appearance
 from inpainter.config import DenoiserTraining, InpainterTraining
-from inpainter.examples import Example, ExampleSource
+from inpainter.examples import Example, ExampleSource, validation_examples
 from inpainter.models import (
     LATENT_CHANNELS,
     Denoiser,
@@ -28,57 +29,13 @@ from inpainter.pipeline import WindowPipeline, cell_mask, draw_windows
 from inpainter.sheets import grid, save_sheet
 from inpainter.text import TextTokens
 from inpainter.vae_task import psnr_inside, to_unit
-from runtime.seeding import torch_generator
+from perception.diffusion import NoiseProcess, spread_timesteps
+from runtime.seeding import sample_noise
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.seeds import derive_seed
 
 SHEET_COLUMNS, SHEET_ROWS = 12, 2
-
-
-class NoiseSchedule:
-    """Noising and prediction targets on a schedule's cumulative products.
-
-    Notation: alpha_bar_t = product of (1 - beta); z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps.
-
-    Args:
-        alphas_cumprod: (timesteps,) alpha_bar, as the sampler uses it.
-        prediction: v_prediction (v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0, Salimans & Ho 2022), sample
-            (z_0) or epsilon.
-    """
-
-    def __init__(self, alphas_cumprod: Tensor, prediction: str) -> None:
-        self.alphas_cumprod, self.prediction = alphas_cumprod.double(), prediction
-
-    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """z_t, the shape of `clean` (B, C, h, w)."""
-        signal, spread = self._scales(timesteps)
-        return signal * clean + spread * noise
-
-    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network should answer."""
-        if self.prediction == "sample":
-            return clean
-        if self.prediction == "epsilon":
-            return noise
-        signal, spread = self._scales(timesteps)
-        return signal * noise - spread * clean
-
-    def weight(self, timesteps: Tensor, gamma: float | None) -> Tensor:
-        """Min-SNR loss weights (B,) (Hang et al. 2023): min(SNR, gamma) over what the target implies; None = 1.
-
-        Unlike the paper's, the weight never falls below that of pure noise, which the first step starts from.
-        """
-        if gamma is None:
-            return torch.ones(len(timesteps))
-        alpha = self.alphas_cumprod[timesteps]
-        snr = alpha / (1 - alpha)
-        implied = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[self.prediction]
-        return (torch.clamp(snr + 1, max=gamma) / implied.clamp(min=1e-4)).float()
-
-    def _scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        return alpha.sqrt().float(), (1 - alpha).sqrt().float()
 
 
 def load_shipped_vae(training: DenoiserTraining, trained_on: Vae) -> Vae:
@@ -110,16 +67,17 @@ def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
     Raises:
         UserError: no weights there, or of a prediction that cannot be carried over.
     """
-    _, unet, controlnet, _, facts = load_folder(folder)
-    for part, weights in ((model.unet, unet), (model.controlnet, controlnet)):
+    source = load_folder(folder)
+    for part, weights in ((model.unet, source.unet), (model.controlnet, source.controlnet)):
         fit = part.load_state_dict(weights.state_dict(), strict=False)
         foreign = fit.unexpected_keys + [name for name in fit.missing_keys if not name.startswith("add_embedding.")]
         if foreign:
             raise UserError(f"weights in {folder} do not fit this model ({foreign[0]}); use the config they came from")
-    if facts.noise.prediction == prediction:
+    trained_on = source.facts.noise.prediction
+    if trained_on == prediction:
         return
-    if {facts.noise.prediction, prediction} != {"v_prediction", "sample"}:
-        raise UserError(f"{folder} predicts {facts.noise.prediction}; it cannot start a run that predicts {prediction}")
+    if {trained_on, prediction} != {"v_prediction", "sample"}:
+        raise UserError(f"{folder} predicts {trained_on}; it cannot start a run that predicts {prediction}")
     with torch.no_grad():
         model.unet.conv_out.weight.neg_()
         model.unet.conv_out.bias.neg_()
@@ -127,12 +85,16 @@ def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text."""
+    """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text.
+
+    `draft`: latents of a draft of its true look; None where nothing draws drafts.
+    """
 
     image: np.ndarray
     mask: np.ndarray
     latents: Tensor
     text: str
+    draft: Tensor | None
 
 
 class DenoiserTask:
@@ -153,12 +115,13 @@ class DenoiserTask:
         self.config, self.training, self.corpus = config, config.denoiser_training, corpus
         self.vae = load_vae(Path(self.training.vae))
         self.shipped_vae = load_shipped_vae(self.training, self.vae)
+        self.appearance = load_appearance(Path(self.training.appearance)) if self.training.appearance else None
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.side = config.window.resolution_px // self.factor
         self._pool: dict[int, Prepared] = {}
         self.embed = embed or TextTokens(config.sampler.max_tokens)
         self.scheduler = build_scheduler(config.noise)
-        self.schedule = NoiseSchedule(self.scheduler.alphas_cumprod, config.noise.prediction)
+        self.schedule = NoiseProcess(self.scheduler.alphas_cumprod, config.noise.prediction)
         torch.manual_seed(derive_seed(config.fit.seed, "inpainter-denoiser-init"))  # diffusers initialises globally
         denoiser = Denoiser(config.denoiser, self.side)
         if config.initial_weights:
@@ -173,19 +136,30 @@ class DenoiserTask:
 
     def collate(self, examples: Sequence[Example], samples: Sequence[int]) -> dict[str, Tensor]:
         """Given examples as a batch; noise and timesteps come from the sample numbers."""
-        return {**self._stack([self._prepare(example) for example in examples]), **self._noise(samples)}
+        prepared = [self._prepare(example, number) for example, number in zip(examples, samples, strict=True)]
+        return {**self._stack(prepared), **self._noise(samples)}
 
     def _pooled(self, number: int) -> Prepared:
         if number not in self._pool:
-            self._pool[number] = self._prepare(self.source.example(number))
+            self._pool[number] = self._prepare(self.source.example(number), number)
         return self._pool[number]
 
-    def _prepare(self, example: Example) -> Prepared:
+    @torch.no_grad()
+    def _prepare(self, example: Example, number: int) -> Prepared:
         """Encodes one example; always alone, so that a picture's latents do not depend on its batch."""
-        with torch.no_grad():
-            pixels = to_unit(example.target[None]) * 2 - 1
-            latents = self.vae.encode(pixels).latent_dist.mean[0] * self.vae.config.scaling_factor
-        return Prepared(example.image, example.mask, latents.half(), example.text)
+        draft = None
+        if self.appearance is not None and example.mask.any():
+            code = self.appearance.read(self.appearance.examples([example.target], [example.mask]))
+            blur = sample_noise(self.config.fit.seed, "draft", [number], (self.appearance.code_width,))
+            code = code + self.training.draft_blur * blur
+            draft = self._encode(self.appearance.paint(code[0], example.image, example.mask))
+        return Prepared(example.image, example.mask, self._encode(example.target), example.text, draft)
+
+    def _encode(self, picture: np.ndarray) -> Tensor:
+        """Scaled latents of a picture uint8 (R, R, 3), half (4, r, r)."""
+        pixels = to_unit(picture[None]) * 2 - 1
+        latents: Tensor = self.vae.encode(pixels).latent_dist.mean[0] * self.vae.config.scaling_factor
+        return latents.half()
 
     def _stack(self, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
         masks = np.stack([p.mask for p in prepared])
@@ -193,29 +167,34 @@ class DenoiserTask:
         images = to_unit(np.stack([p.image for p in prepared]))
         return {
             "latents": torch.stack([p.latents for p in prepared]).float(),
+            "drafts": torch.stack([p.latents if p.draft is None else p.draft for p in prepared]).float(),
             "control": control_image(images, torch.from_numpy(masks)[:, None].float()),
             "inside": torch.from_numpy(cells[:, None, :: self.factor, :: self.factor]).float(),
             "text": torch.stack([self.embed(p.text) for p in prepared]),
         }
 
     def _noise(self, samples: Sequence[int]) -> dict[str, Tensor]:
-        seed, shape = self.config.fit.seed, (LATENT_CHANNELS, self.side, self.side)
-        noise = [torch.randn(shape, generator=torch_generator(derive_seed(seed, "inpaint-noise", n))) for n in samples]
-        # Golden-ratio steps cover the unit interval evenly in any stretch of samples: less variance than dice.
-        unit = [(n * 0.6180339887498949 + 0.5) % 1.0 for n in samples]
-        steps = self.config.noise.train_timesteps
-        timesteps = [min(int(u**self.training.timestep_power * steps), steps - 1) for u in unit]
-        return {"noise": torch.stack(noise), "timesteps": torch.tensor(timesteps)}
+        seed, power = self.config.fit.seed, self.training.timestep_power
+        drafted = [derive_seed(seed, "drafted", n) % 1000 < 1000 * self.training.draft_share for n in samples]
+        return {
+            "noise": sample_noise(seed, "inpaint", samples, (LATENT_CHANNELS, self.side, self.side)),
+            "timesteps": spread_timesteps(samples, self.config.noise.train_timesteps, power=power),
+            "drafted": torch.tensor(drafted),
+        }
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the prediction; latents inside the dilated mask weigh 1, the others less."""
+        """Mean squared error of the prediction; latents inside the dilated mask weigh 1, the others less.
+
+        Some of those that are noised no further than drafts are start from the draft: how to finish one is learned.
+        """
         clean, timesteps = batch["latents"], batch["timesteps"]
-        noisy = self.schedule.add_noise(clean, batch["noise"], timesteps)
+        drafted = batch["drafted"] & (timesteps < self.training.draft_until * self.config.noise.train_timesteps)
+        start = torch.where(drafted.view(-1, 1, 1, 1), batch["drafts"], clean)
+        noisy = self.schedule.add_noise(start, batch["noise"], timesteps)
         target = self.schedule.target(clean, batch["noise"], timesteps)
         error = (model(noisy, timesteps, batch["text"], batch["control"]) - target) ** 2
         inside = batch["inside"]
         weight = inside + self.training.outside_weight * (1 - inside)
-        weight = weight * self.schedule.weight(timesteps, self.training.gamma).to(weight).view(-1, 1, 1, 1)
         loss = (error * weight).sum() / (weight.sum() * LATENT_CHANNELS)
         with torch.no_grad():
             inner = (error * inside).sum(dim=(1, 2, 3)) / (inside.sum(dim=(1, 2, 3)).clamp(min=1) * LATENT_CHANNELS)
@@ -232,16 +211,7 @@ class DenoiserTask:
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""
-        source = ExampleSource(self.corpus, self.corpus.records("val"), self.config.examples, self.config.window, 0)
-        examples: list[Example] = []
-        number = 0
-        while len(examples) < SHEET_COLUMNS * SHEET_ROWS:
-            record = source.records[number * 13 % len(source.records)]
-            # two surfaces first, then objects of every depth
-            example = source.plain(record, number if number < 2 else 2 + number % max(1, len(record.layers) - 2))
-            number += 1
-            if example is not None and example.mask.sum() > 50:
-                examples.append(example)
+        examples = validation_examples(self.corpus, self.config, SHEET_COLUMNS * SHEET_ROWS)
         drawn = draw_windows(
             self.pipeline(model),
             [e.image for e in examples],
@@ -251,6 +221,7 @@ class DenoiserTask:
             [derive_seed("sheet", i) for i in range(len(examples))],
             self.config.sampler,
             dilate_px=self.config.window.dilate_px,
+            appearance=self.appearance,
         )
         pasted = [np.where(e.mask[..., None], d, e.image) for e, d in zip(examples, drawn, strict=True)]
         values = [psnr_inside(p, e.target, e.mask) for p, e in zip(pasted, examples, strict=True)]
@@ -272,4 +243,11 @@ class DenoiserTask:
             licence=self.corpus.licence,
         )
         assert isinstance(model, Denoiser)
-        save_folder(out, vae=self.shipped_vae, denoiser=model, scheduler=self.scheduler, facts=facts)
+        save_folder(
+            out,
+            vae=self.shipped_vae,
+            denoiser=model,
+            scheduler=self.scheduler,
+            facts=facts,
+            appearance=self.appearance,
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from inpainter.config import ExampleConfig, VaeTraining, WindowConfig
+from inpainter.config import ExampleConfig, InpainterTraining, VaeTraining, WindowConfig
 from inpainter.window import Window, crop, resize_image, window_around
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.store import MASK_ALPHA, Corpus
@@ -106,7 +106,7 @@ class ExampleSource:
                 break
         tile = self._is_tile(rng, box)
         window = self._tile(rng, box) if tile else self._jittered_window(rng, box)
-        behind = record.layers[:k]
+        behind = () if config.bare else record.layers[:k]
         if rng.random() < config.subset:
             share = rng.random()
             behind = tuple(layer for layer in behind if rng.random() < share)
@@ -214,6 +214,20 @@ class ExampleSource:
         if draw < self.config.drop_text:
             return ""
         return layer.label if draw < self.config.drop_text + self.config.label_text else layer.description
+
+
+def validation_examples(corpus: Corpus, config: InpainterTraining, count: int) -> list[Example]:
+    """Validation objects as they stand, for sample sheets: two surfaces first, then objects of every depth."""
+    source = ExampleSource(corpus, corpus.records("val"), config.examples, config.window, 0)
+    examples: list[Example] = []
+    number = 0
+    while len(examples) < count:
+        record = source.records[number * 13 % len(source.records)]
+        example = source.plain(record, number if number < 2 else 2 + number % max(1, len(record.layers) - 2))
+        number += 1
+        if example is not None and example.mask.sum() > 50:
+            examples.append(example)
+    return examples
 
 
 def _resize_rgba(rgba: np.ndarray, side_px: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The networks: diffusers `AutoencoderKL`, `UNet2DConditionModel`, `ControlNetModel`, and their weight folder.
 
-The folder has diffusers' own layout (`vae/`, `unet/`, `controlnet/`, `scheduler/`, `model_index.json`) and one file
-more, `inpainter.json`, which holds what a pipeline cannot know: the window and the sampler.
+The folder has diffusers' own layout (`vae/`, `unet/`, `controlnet/`, `scheduler/`, `model_index.json`), one file more,
+`inpainter.json`, which holds what a pipeline cannot know: the window and the sampler; and perhaps `appearance/`, the
+model that draws drafts.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import diffusers
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
+from inpainter.appearance import Appearance, load_appearance, save_appearance
 from inpainter.config import DenoiserConfig, NoiseConfig, SamplerConfig, VaeConfig, WindowConfig
 from runtime.config import Config
 from scene.errors import UserError
@@ -186,13 +188,23 @@ def save_component(model: Any, folder: Path) -> None:
         file.chmod(0o644)  # safetensors writes 0600, which an installed wheel would keep
 
 
-def save_folder(out: Path, *, vae: Vae, denoiser: Denoiser, scheduler: Scheduler, facts: InpainterFile) -> None:
+def save_folder(
+    out: Path,
+    *,
+    vae: Vae,
+    denoiser: Denoiser,
+    scheduler: Scheduler,
+    facts: InpainterFile,
+    appearance: Appearance | None = None,
+) -> None:
     """Writes the deployable folder."""
     out.mkdir(parents=True, exist_ok=True)
     save_component(vae, out / "vae")
     save_component(denoiser.unet, out / "unet")
     save_component(denoiser.controlnet, out / "controlnet")
     scheduler.save_pretrained(out / "scheduler")
+    if appearance is not None:
+        save_appearance(appearance, out / "appearance")
     (out / "inpainter.json").write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionControlNetInpaintPipeline",
@@ -226,9 +238,18 @@ def _load(kind: Any, folder: Path) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load_folder(
-    path: Path,
-) -> tuple[Vae, UNet, ControlNet, Scheduler, InpainterFile]:
+class InpainterFolder(NamedTuple):
+    """What a weight folder holds; `appearance` is None where drawings start from pure noise."""
+
+    vae: Vae
+    unet: UNet
+    controlnet: ControlNet
+    scheduler: Scheduler
+    facts: InpainterFile
+    appearance: Appearance | None
+
+
+def load_folder(path: Path) -> InpainterFolder:
     """Reads a folder that `save_folder` wrote, as float32 models in evaluation mode.
 
     Raises:
@@ -245,4 +266,5 @@ def load_folder(
     for model in (unet, controlnet):
         model.to(memory_format=torch.channels_last)
     scheduler = DPMSolverMultistepScheduler.from_pretrained(path / "scheduler", local_files_only=True)
-    return vae, unet, controlnet, scheduler, facts
+    appearance = load_appearance(path / "appearance") if facts.sampler.draft_steps else None
+    return InpainterFolder(vae, unet, controlnet, scheduler, facts, appearance)

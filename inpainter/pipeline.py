@@ -14,10 +14,12 @@ import torch
 from diffusers import StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
+from inpainter.appearance import Appearance
 from inpainter.config import SamplerConfig
 from inpainter.models import LATENT_CHANNELS, ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
+from scene.seeds import derive_seed
 
 
 class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
@@ -87,6 +89,7 @@ def draw_windows(
     *,
     dilate_px: int,
     batch: int = 1,
+    appearance: Appearance | None = None,
     starts: Sequence[np.ndarray] | None = None,
     last_steps: int | None = None,
 ) -> list[np.ndarray]:
@@ -105,12 +108,19 @@ def draw_windows(
         sampler: steps and scales.
         dilate_px: see `cell_mask`.
         batch: rows of every call.
-        starts: uint8 (R, R, 3) each: drawings to refine instead of starting from pure noise. Needs `last_steps`.
+        appearance: draws what each window starts from, if the sampler has `draft_steps`; None: pure noise.
+        starts: uint8 (R, R, 3) each: drawings to refine instead. Needs `last_steps`.
         last_steps: so many of the sampler's steps run, the last ones.
 
     Returns:
         uint8 (R, R, 3) each: the model's whole window, not yet pasted.
     """
+    if starts is None and appearance is not None and sampler.draft_steps:
+        temperature, last_steps = sampler.draft_temperature, sampler.draft_steps
+        starts = [
+            appearance.draft(image, mask, words, seed=derive_seed(seed, "draft"), temperature=temperature)
+            for image, mask, words, seed in zip(images, masks, text, seeds, strict=True)
+        ]
     strength = 1.0 if last_steps is None else min((last_steps + 0.5) / sampler.steps, 1.0)
     drawn: list[np.ndarray] = []
     for first in range(0, len(images), batch):

@@ -1,4 +1,4 @@
-"""`smartscene train inpainter`: stage `vae` first, then `denoiser` on its latents."""
+"""`smartscene train inpainter`: stages `vae` and `appearance`, in any order, then `denoiser` on both."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def build_task(config: InpainterTraining, corpus: Corpus) -> TrainingTask:
         from inpainter.vae_task import VaeTask
 
         return VaeTask(config, corpus)
+    if config.stage == "appearance":
+        from inpainter.appearance_task import AppearanceTask
+
+        return AppearanceTask(config, corpus)
     from inpainter.denoiser_task import DenoiserTask
 
     return DenoiserTask(config, corpus)

@@ -350,5 +350,5 @@ class SilhouetteModel(nn.Module):
             prior(facts, code, frame, guide.shape[-1]),
             prior.in_view(prior.mean_maps(facts), frame, guide.shape[-1]),
             frame.present & kept.layout,
-            prior.code.loss(code, noise, timesteps, facts, hints),
+            prior.code.loss(code, noise, timesteps, torch.cat([facts, hints], dim=1)),
         )

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
-from masker.diffusion import Branch, NoiseProcess, combine, guidance_branches, make_solver
+from masker.diffusion import Branch, combine, guidance_branches
 from masker.model import Conditions, Kept, MaskModel, Prepared
+from perception.diffusion import NoiseProcess, make_solver
 
 
 def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
@@ -67,7 +68,7 @@ def sample_latents(
     repeated = repeat_conditions(conditions, len(branches))
     kept = _kept(branches, len(noise))
     prepared = model.prepare(repeated, kept)
-    solver, process = make_solver(diffusion, sampling), NoiseProcess(diffusion)
+    solver, process = make_solver(diffusion, sampling.solver_steps), NoiseProcess.of(diffusion)
     latents = noise * solver.init_noise_sigma
     for step in solver.timesteps:
         stacked = solver.scale_model_input(latents, step).repeat(len(branches), 1, 1, 1)

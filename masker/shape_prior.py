@@ -108,7 +108,7 @@ class ShapePrior(nn.Module):
         batch, draws, width = noise.shape
         hints = self.hints(facts, guide, frame)
         many = [values.repeat_interleave(draws, dim=0) for values in (facts, hints)]
-        codes = self.code.draw(noise.flatten(0, 1), *many)
+        codes = self.code.draw(noise.flatten(0, 1), torch.cat(many, dim=1))
         if draws == 1:
             return codes
         shapes = self.maps(many[0], codes).sigmoid().view(batch, draws, -1)

@@ -138,7 +138,8 @@ class CodeTask(SilhouetteTask):
         """See `runtime.training.TrainingTask`."""
         prior = cast(SilhouetteModel, model).whole.shape_prior
         assert prior is not None and prior.code is not None
-        return prior.code.loss(batch.codes, batch.noise, batch.timesteps, batch.facts, batch.hints).mean(), {}
+        known = torch.cat([batch.facts, batch.hints], dim=1)
+        return prior.code.loss(batch.codes, batch.noise, batch.timesteps, known).mean(), {}
 
 
 class RefinerModel(nn.Module):

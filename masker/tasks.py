@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from masker.codec import MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
-from masker.diffusion import NoiseProcess
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
@@ -21,7 +20,8 @@ from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
-from runtime.seeding import seeded, torch_generator
+from perception.diffusion import NoiseProcess, spread_timesteps
+from runtime.seeding import sample_noise, seeded
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
@@ -112,7 +112,7 @@ class DenoiserTask:
         self.codec = codec if codec is not None else load_codec(Path(config.codec))
         self.codec.eval().requires_grad_(False)
         resolution, seed = self.codec.resolution, config.fit.seed
-        self.process = NoiseProcess(config.diffusion)
+        self.process = NoiseProcess.of(config.diffusion)
         self.whole = seeded(lambda: build_model(config, self.codec), seed)
         self.model: nn.Module = self._trained()
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
@@ -174,13 +174,9 @@ class DenoiserTask:
         return int(x), int(y)
 
     def _timesteps(self, samples: Sequence[int]) -> Tensor:
-        # A golden-ratio sequence spreads the steps of any run of samples evenly: less gradient noise
-        # than independent draws, and still a function of the sample number alone.
         offset = derive_seed(self.config.fit.seed, "mask timesteps") % 10**6 / 10**6
-        golden = 0.6180339887498949
-        shares = [(offset + sample * golden) % 1.0 for sample in samples]
-        steps, power = self.config.diffusion.train_timesteps, self.config.diffusion.timestep_power
-        return torch.tensor([min(int(share**power * steps), steps - 1) for share in shares])
+        diffusion = self.config.diffusion
+        return spread_timesteps(samples, diffusion.train_timesteps, power=diffusion.timestep_power, offset=offset)
 
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
@@ -191,7 +187,7 @@ class DenoiserTask:
         conditions = self._with_codes(batch, masks)
         output, prepared = model(noisy, batch.timesteps, conditions, batch.kept)
         error = (output - self.process.target(clean, batch.noise, batch.timesteps)).square().mean((1, 2, 3))
-        latent_loss = (error * self.process.weights(batch.timesteps)).mean()
+        latent_loss = (error * self.process.weights(batch.timesteps, self.config.diffusion.snr_gamma)).mean()
         terms = self._mask_losses(noisy, output, prepared, batch)
         return self._total(latent_loss, error, {**terms, **self._silhouette_loss(prepared, masks)})
 
@@ -296,10 +292,3 @@ def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
 def silhouette_loss(silhouette: Tensor, guided: Tensor, masks: Tensor) -> Tensor:
     """`mask_loss` of the text's silhouette (B, 1, R, R) against the masks, over guided samples (bool (B,))."""
     return (mask_loss(silhouette, masks) * guided).mean()
-
-
-def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise (B, *shape), one generator per sample number."""
-    return torch.stack(
-        [torch.randn(shape, generator=torch_generator(derive_seed(seed, purpose, "noise", n))) for n in samples]
-    )

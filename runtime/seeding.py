@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scene.seeds import derive_seed
 
@@ -22,6 +22,13 @@ def torch_generator(seed: int) -> torch.Generator:
 def numpy_rng(seed: int) -> np.random.Generator:
     """A numpy generator (PCG64)."""
     return np.random.default_rng(seed)
+
+
+def sample_noise(seed: int, purpose: str, samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (B, *shape), one generator per sample number."""
+    return torch.stack(
+        [torch.randn(shape, generator=torch_generator(derive_seed(seed, purpose, "noise", n))) for n in samples]
+    )
 
 
 def set_threads(threads: int) -> None:

@@ -173,7 +173,8 @@ def test_render_refuses_what_it_cannot_draw(inpainter: ControlNetInpainter) -> N
 
 def test_exported_folder_draws_the_same_picture_within_half_precision(task: DenoiserTask, tmp_path: Path) -> None:
     task.export(task.model, tmp_path)
-    vae, unet, controlnet, scheduler, facts = load_folder(tmp_path)
+    vae, unet, controlnet, scheduler, facts, appearance = load_folder(tmp_path)
+    assert appearance is None
     assert facts.world == "toy" and facts.window == task.config.window
     assert scheduler.config.timestep_spacing == "trailing" and scheduler.config.rescale_betas_zero_snr
     for name, tensor in task.model.unet.state_dict().items():

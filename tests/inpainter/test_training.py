@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inpainter.config import InpainterTraining
-from inpainter.denoiser_task import DenoiserTask, NoiseSchedule
+from inpainter.config import AppearanceConfig, InpainterTraining
+from inpainter.denoiser_task import DenoiserTask
 from inpainter.models import build_scheduler, build_vae, save_component
+from inpainter.train import build_task
 from inpainter.vae_task import VaeTask
+from perception.diffusion import NoiseProcess
 from runtime.config import load_config
 from runtime.training import fit
 from scene.corpus.store import Corpus
@@ -55,14 +57,21 @@ def test_denoiser_overfits_one_batch(toy_corpus: Corpus, tiny_vae: Path) -> None
     assert last < 0.6 * first
 
 
-@pytest.mark.parametrize("stage", ["vae", "denoiser"])
+STAGES = {"vae": 1, "appearance": 1, "denoiser": 3}  # and how many weight files each exports
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_resumed_run_equals_an_uninterrupted_one(
-    stage: str, toy_corpus: Corpus, tiny_vae: Path, tmp_path: Path
+    stage: str, toy_corpus: Corpus, tiny_vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in ("appearance_task", "denoiser_task"):
+        monkeypatch.setattr(f"inpainter.{module}.TextTokens", lambda tokens: embed)
+
     def run(folder: Path, total: int, resume: bool) -> None:
         # a constant rate: the cosine's length is part of the run, and the first half is told it is shorter
         config = tiny_config(stage, tiny_vae, total_samples=total, schedule="constant")
-        task = VaeTask(config, toy_corpus) if stage == "vae" else DenoiserTask(config, toy_corpus, embed)
+        config = config.model_copy(update={"appearance": AppearanceConfig(side=8, code=4, hidden=16)})
+        task = build_task(config, toy_corpus)
         task.sheet = lambda model, path: None  # type: ignore[method-assign]  # not under test, and slow
         fit(task, config.fit, folder, resume=resume)
 
@@ -70,7 +79,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     run(tmp_path / "parts", 4, resume=False)
     run(tmp_path / "parts", 8, resume=True)
     files = sorted((tmp_path / "whole" / "export").rglob("*.safetensors"))
-    assert len(files) == (1 if stage == "vae" else 3)
+    assert len(files) == STAGES[stage]
     for file in files:
         other = load_file(tmp_path / "parts" / file.relative_to(tmp_path / "whole"))
         for name, tensor in load_file(file).items():
@@ -91,7 +100,7 @@ def test_last_timestep_is_pure_noise_and_v_is_consistent(tiny_vae: Path) -> None
     config = tiny_config("denoiser", tiny_vae)
     alphas = build_scheduler(config.noise).alphas_cumprod
     assert alphas[-1] < 1e-6
-    schedule = NoiseSchedule(alphas, "v_prediction")
+    schedule = NoiseProcess(alphas, "v_prediction")
     clean, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
     steps = torch.tensor([10, 500, 900])
     noisy, v = schedule.add_noise(clean, noise, steps), schedule.target(clean, noise, steps)

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from masker.codec import MaskVAE
 from masker.config import DiffusionConfig, GuidanceWeights, SamplingConfig
-from masker.diffusion import NoiseProcess, combine, guidance_branches
+from masker.diffusion import combine, guidance_branches
 from masker.model import Conditions, Kept
 from masker.sampling import sample_latents
 from masker.weights import build_model
+from perception.diffusion import NoiseProcess
 
 from .conftest import CODEC, TEXT, masker_config
 
@@ -47,7 +48,7 @@ def _model(kind: str = "transformer"):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 def test_targets_agree_with_diffusers_and_invert(prediction: str) -> None:
-    process = NoiseProcess(DiffusionConfig(prediction=prediction))
+    process = NoiseProcess.of(DiffusionConfig(prediction=prediction))
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type=prediction)
     clean, noise = torch.randn(2, 3, 4, 4, 4).clamp(-3, 3).unbind(0)
     steps = torch.tensor([0, 500, 900])
@@ -162,7 +163,7 @@ def test_sampling_follows_the_composition() -> None:
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 def test_min_snr_weights_are_one_loss_in_clean_latents(prediction: str) -> None:
     """Hang et al.: whatever is predicted, an error in z_0 counts min(SNR, gamma)."""
-    process = NoiseProcess(DiffusionConfig(prediction=prediction, snr_gamma=5.0))
+    process = NoiseProcess.of(DiffusionConfig(prediction=prediction))
     steps = torch.tensor([50, 400, 800])
     clean, noise, error = (torch.randn(3, 1, 2, 2) for _ in range(3))
     noisy, target = process.add_noise(clean, noise, steps), process.target(clean, noise, steps)
@@ -170,7 +171,7 @@ def test_min_snr_weights_are_one_loss_in_clean_latents(prediction: str) -> None:
     in_clean = (estimates[1] - estimates[0]).square().mean((1, 2, 3))
     alpha_bar = process.alphas_cumprod[steps]
     expected = (alpha_bar / (1 - alpha_bar)).clamp(max=5.0) * in_clean
-    weighted = process.weights(steps) * (1e-3 * error).square().mean((1, 2, 3))
+    weighted = process.weights(steps, 5.0) * (1e-3 * error).square().mean((1, 2, 3))
     torch.testing.assert_close(weighted, expected, rtol=0.02, atol=1e-12)
 
 
@@ -178,7 +179,7 @@ def test_predicted_noise_samples_what_it_stands_for() -> None:
     """A network that knows z_0 and answers with the noise must lead the sampler to z_0."""
     model, _ = _model()
     diffusion, goal = DiffusionConfig(prediction="epsilon"), torch.randn(1, 4, 4, 4).clamp(-2, 2)
-    process = NoiseProcess(diffusion)
+    process = NoiseProcess.of(diffusion)
 
     def predict(noisy: torch.Tensor, timesteps: torch.Tensor, prepared: object) -> torch.Tensor:
         signal, sigma = process.coefficients(timesteps)

@@ -61,8 +61,7 @@ def trained() -> tuple[ShapePrior, GuideFrame]:
             code,
             torch.randn(16, 4, generator=generator),
             timesteps,
-            facts,
-            prior.hints(facts, guides, frame),
+            torch.cat([facts, prior.hints(facts, guides, frame)], dim=1),
         )
         average = prior.in_view(prior.mean_maps(facts), frame, SIDE)
         mean_loss = torch.nn.functional.binary_cross_entropy_with_logits(average, masks)
