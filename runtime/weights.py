@@ -15,6 +15,8 @@ from torch import nn
 from runtime.files import write_atomic
 from scene.errors import UserError
 
+ROW_SCALE = ".row_scale"
+PACK_FROM = 4096  # numbers; below, a scale per row is not worth it
 _HOME = Path(__file__).resolve().parents[1]
 
 
@@ -79,8 +81,38 @@ def save_weights(weights: nn.Module | Mapping[str, torch.Tensor], path: Path, *,
     write_atomic(path, lambda temporary: save_file(tensors, str(temporary)))
 
 
+def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Matrices and kernels as int8 with one scale per row (output channel): half of float16, for shipping.
+
+    Row r of a tensor W (rows, ...) becomes round(W_r / s_r), s_r = max |W_r| / 127, beside `<name>.row_scale` (rows,).
+    Small tensors, vectors and integers stay as they are. `read_weights` undoes it, up to s_r / 2 per weight.
+    """
+    packed: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        if tensor.ndim < 2 or tensor.numel() < PACK_FROM or not tensor.is_floating_point():
+            packed[name] = tensor
+            continue
+        rows = tensor.float().flatten(1)
+        scale = (rows.abs().amax(dim=1).clamp_min(1e-8) / 127).half().float().clamp_min(2.0**-24)
+        packed[name] = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8).view(tensor.shape)
+        packed[name + ROW_SCALE] = scale
+    return packed
+
+
+def _unpacked(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    unpacked = {}
+    for name, tensor in state.items():
+        if name.endswith(ROW_SCALE):
+            continue
+        scale = state.get(name + ROW_SCALE)
+        if scale is not None:
+            tensor = tensor.float() * scale.float().view(-1, *[1] * (tensor.ndim - 1))
+        unpacked[name] = tensor
+    return unpacked
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads safetensors; floating tensors come back as float32.
+    """Reads safetensors; floating tensors come back as float32, and so do packed ones.
 
     Raises:
         UserError: missing or corrupt file.
@@ -89,7 +121,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         state = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read weights {path} ({str(error)[:80]}); train or reinstall them") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    unpacked = _unpacked(state)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in unpacked.items()}
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

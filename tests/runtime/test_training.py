@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from runtime.config import Config, load_config
 from runtime.files import write_atomic
-from runtime.seeding import torch_generator
+from runtime.pack import pack_folder
+from runtime.seeding import seeded, torch_generator
 from runtime.snapshot import SnapshotStore
 from runtime.training import FitConfig, fit, learning_rate
-from runtime.weights import load_weights, package_file, save_weights
+from runtime.weights import load_weights, package_file, read_weights, save_weights
 from scene.errors import UserError
 from scene.seeds import derive_seed
 
@@ -159,6 +160,26 @@ def test_atomic_write_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) 
         write_atomic(path, fails)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_packed_weights_are_close_and_half_the_size(tmp_path: Path) -> None:
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(16, 64, 3), nn.Linear(64, 512), nn.LayerNorm(64)), 1)
+    with torch.no_grad():
+        network[1].weight[0] = 0  # a dead row
+        network[1].weight[1] *= 1000
+    (tmp_path / "half").mkdir()
+    save_weights(network, tmp_path / "half" / "net.safetensors")
+    before, after = pack_folder(tmp_path / "half", tmp_path / "packed")
+    assert after < 0.56 * before
+    read = read_weights(tmp_path / "packed" / "net.safetensors")
+    load_weights(seeded(lambda: nn.Sequential(nn.Conv2d(16, 64, 3), nn.Linear(64, 512), nn.LayerNorm(64)), 2),
+                 tmp_path / "packed" / "net.safetensors")  # fmt: skip
+    for name, tensor in network.state_dict().items():
+        largest = tensor.flatten(1).abs().amax(1) if tensor.ndim > 1 else tensor.abs()
+        error = (read[name] - tensor).abs().flatten(1).amax(1) if tensor.ndim > 1 else (read[name] - tensor).abs()
+        assert (error <= largest * (0.5 / 127 + 2e-3) + 1e-6).all(), name
+    with pytest.raises(UserError, match="exists already"):
+        pack_folder(tmp_path / "half", tmp_path / "packed")
 
 
 def test_weights_are_strict(tmp_path: Path) -> None:
