@@ -44,6 +44,12 @@ _SETTINGS: list[Any] = [
     click.option(
         "--plan", type=click.Path(path_type=Path), help="Your own object list (JSON or YAML) for the planner's."
     ),
+    click.option(
+        "--mode",
+        type=click.Choice(["per-object", "layout-first"]),
+        default=None,
+        help="Draw each object at once, or all of them once the layout is complete.",
+    ),
     click.option("--style", default=None, metavar="TEXT", help="Words added to each object when it is drawn."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/<words>-<seed>]."),
 ]
@@ -65,8 +71,20 @@ def default_out(prompt: str, seed: int) -> Path:
     return Path("runs") / f"{words or 'scene'}-{seed}"
 
 
-def _start(prompt: str | None, preset: str, config: Path | None, overrides: Sequence[str], seed: int, size: str | None,
-           max_objects: int | None, plan: Path | None, style: str | None, out: Path | None) -> Any:  # fmt: skip
+def _start(
+    prompt: str | None,
+    *,
+    preset: str,
+    config: Path | None,
+    overrides: Sequence[str],
+    seed: int,
+    size: str | None,
+    max_objects: int | None,
+    plan: Path | None,
+    mode: str | None,
+    style: str | None,
+    out: Path | None,
+) -> Any:
     """Checks everything that can be checked before models load, then loads and starts."""
     from orchestrator.assemble import load_vocabulary
     from orchestrator.compose import Composer, check_seed
@@ -85,6 +103,8 @@ def _start(prompt: str | None, preset: str, config: Path | None, overrides: Sequ
         settings += [f"width={parsed.width}", f"height={parsed.height}"]
     if max_objects is not None:
         settings.append(f"max_objects={max_objects}")
+    if mode is not None:
+        settings.append(f"mode={mode}")
     resolved = with_style(load_preset(preset, config, settings), style)
     planned = read_plan(plan, resolved.size, load_vocabulary(resolved.world), resolved.preset) if plan else ()
     if max_objects is None and len(planned) > resolved.max_objects:
@@ -112,6 +132,8 @@ def _line(step: Any) -> str:
     seconds = sum(step.timings.values())
     if step.outcome == "placed":
         return f"step {step.index:>3}  {step.proposal.description}  ({seconds:.1f} s)"
+    if step.outcome == "drawn":
+        return f"step {step.index:>3}  drawn: {step.reason}  ({seconds:.1f} s)"
     return f"step {step.index:>3}  {step.outcome}: {step.reason}"
 
 

@@ -63,7 +63,8 @@ class ComposeConfig(Config):
     """Tries beyond the first masks to keep a relation that the prompt asks for: move the object, ask the planner."""
     style: str = Field("", max_length=200)
     """Words added to each object's description when it is drawn."""
-    mode: Literal["per-object"] = "per-object"
+    mode: Literal["per-object", "layout-first"] = "per-object"
+    """Draw each object once its mask is there, or all of them once the layout is complete."""
     threads: int = Field(2, ge=1, le=64)
     """Torch threads; part of what byte-identical results depend on."""
     planner: PlannerSettings = PlannerSettings()

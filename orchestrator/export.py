@@ -167,11 +167,7 @@ def _coco(folder: RunFolder, scene: LayeredScene) -> bytes:
 
 def _webp(folder: RunFolder, scene: LayeredScene) -> bytes:
     """Lossless film of every step on the way to the head, the last one longest."""
-    frames = [
-        Image.fromarray(folder.picture(step.index, "image", "RGB"))
-        for step in folder.history.path()
-        if step.outcome in SHOWN
-    ]
+    frames = [Image.fromarray(folder.shown(step)) for step in folder.history.path() if step.outcome in SHOWN]
     buffer = io.BytesIO()
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     frames[0].save(

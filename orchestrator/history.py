@@ -10,7 +10,7 @@ from typing import Any, Literal
 from scene.errors import UserError
 from scene.proposal import Proposal
 
-Outcome = Literal["placed", "rejected", "skipped", "stopped", "reordered", "edited"]
+Outcome = Literal["placed", "rejected", "skipped", "stopped", "reordered", "edited", "drawn"]
 ROOT = 0  # the empty canvas; step ids count up from 1 and are never reused
 MAIN = "main"  # the branch that every run starts on
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}")
@@ -25,7 +25,7 @@ class StepRecord:
         parent: id of the step before, 0 = the empty canvas.
         outcome: "placed" (a layer was added), "rejected" (nothing changed), "skipped" (a person wants it not now),
             "stopped" (the scene is finished), "reordered" (the layers changed their order), "edited" (layers changed
-            or went).
+            or went), "drawn" (layout-first: a layer got its pixels; `proposal` says why no more objects come).
         proposal: what was proposed, as used (a person's edits included); None if the planner's answer was unusable.
         guidance: `Guidance.to_json` and "by" (who gave it), or None.
         candidates: score and details of each mask, best first.
@@ -40,8 +40,8 @@ class StepRecord:
         seed: root of the step's random numbers; None = the run's.
         attempt: which draw of that seed it is; 0 = the first.
         attempts: self-correction: each try's `how`, `violated` (relations asked for that it broke) and `taken`.
-        changes: of an edited step: `layer`, `label`, `description`, `how` ("edited", "recomputed", "reused") and `key`
-            of each layer that is not what it was; its pictures are amodal-ID.png and layer-ID.png.
+        changes: of an edited or drawn step: `layer`, `label`, `description`, `how` ("edited", "recomputed", "reused")
+            and `key` of each layer that is not what it was; its pictures are amodal-ID.png and layer-ID.png.
         removed: of an edited step: ids of the layers that went.
         key: of a placed step: what the rendering depended on, hashed; equal keys, equal pixels. "" = not known.
         files: sha256 of each picture of the step, by name.

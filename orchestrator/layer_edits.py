@@ -101,7 +101,9 @@ def edit(run: Run, layer: str, wanted: Edit) -> StepRecord:
     """
     what = wanted.checked()
     target = run.scene.find(layer)
-    origins = _origins(run)
+    if not wanted.delete and any(other.rgba is None for other in run.scene.layers):
+        raise UserError(f"layers have no pixels yet; draw them first: smartscene resume {run.folder.path}")
+    origins = origins_of(run)
     started = time.monotonic()
     try:
         first = None if wanted.delete else _MAKERS[what](run, target, wanted, origins[target.id])
@@ -119,7 +121,7 @@ def _said(what: str, wanted: Edit) -> str:
     return what if what == "delete" else f"{what} {getattr(wanted, what)}"
 
 
-def _origins(run: Run) -> dict[int, Origin]:
+def origins_of(run: Run) -> dict[int, Origin]:
     """Of each layer at the head, how its pixels came about."""
     root = int(run.folder.facts["seed"])
     found: dict[int, Origin] = {}
@@ -144,7 +146,7 @@ def _words(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer,
     request = Request(seed, proposal, guidance, "person", behind, origin.context, by="person")
     mask = run.masks(request, run.config.masker.candidates)[0].mask
     bare = Layer(layer.id, proposal.label, proposal.description, mask)
-    return _drawn(run, bare, replace(origin, seed=seed))
+    return drawn(run, bare, replace(origin, seed=seed))
 
 
 def _move(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer, Origin]:
@@ -175,11 +177,11 @@ def _scale(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer,
     mask[part.y0 : part.y1, part.x0 : part.x1] = grown[part.y0 - y0 : part.y1 - y0, part.x0 - x0 : part.x1 - x0]
     if not mask.any():
         raise UserError(f"--scale {factor:g} leaves nothing on the canvas; choose a larger factor")
-    return _drawn(run, replace(layer, mask=mask), origin)
+    return drawn(run, replace(layer, mask=mask), origin)
 
 
 def _seed(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer, Origin]:
-    return _drawn(run, layer, replace(origin, seed=StepSeed(wanted.seed or 0, origin.seed.step)))
+    return drawn(run, layer, replace(origin, seed=StepSeed(wanted.seed or 0, origin.seed.step)))
 
 
 def _colour(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer, Origin]:
@@ -225,7 +227,7 @@ def _pixels(layer: Layer) -> np.ndarray:
     return layer.rgba
 
 
-def _drawn(run: Run, layer: Layer, origin: Origin, beneath: np.ndarray | None = None) -> tuple[Layer, Origin]:
+def drawn(run: Run, layer: Layer, origin: Origin, beneath: np.ndarray | None = None) -> tuple[Layer, Origin]:
     """The layer drawn on the picture `beneath` it (default: at its place in the run), or taken from the cache."""
     beneath = run.scene.beneath([layer.id]).image if beneath is None else beneath
     words = (layer.label, layer.description, origin.context)
@@ -271,10 +273,11 @@ def _propagate(
         window = footprint(run.models, layer.mask)
         inside = (slice(window.y0, window.y1), slice(window.x0, window.x1))
         shown = layer
-        if np.array_equal(before[inside], after[inside]) or not origins[layer.id].drawn:
+        untouched = np.array_equal(before[inside], after[inside])
+        if untouched or layer.rgba is None or not origins[layer.id].drawn:
             kept.append(layer.id)
         else:
-            shown, origin = _drawn(run, layer, origins[layer.id], after)
+            shown, origin = drawn(run, layer, origins[layer.id], after)
             scene = scene.with_changed(shown)
             changes[layer.id] = (shown, origin, str(shown.provenance["how"]))
         before, after = layer.over(before), shown.over(after)
@@ -289,21 +292,21 @@ def _propagate(
         "layout": layout_picture(scene.layout),
         "image": scene.image,
     }
-    drawn = sum(how == "recomputed" for _, _, how in changes.values())
+    anew = sum(how == "recomputed" for _, _, how in changes.values())
     cached = sum(how == "reused" for _, _, how in changes.values())
     step = StepRecord(
         number,
         history.head,
         "edited",
-        reason=f"{said} ({len(kept)} layers kept, {cached} from the cache, {drawn} in front drawn again)",
+        reason=f"{said} ({len(kept)} layers kept, {cached} from the cache, {anew} in front drawn again)",
         by="person",
-        changes=tuple(_record(layer, origin, how) for layer, origin, how in changes.values()),
+        changes=tuple(record_of(layer, origin, how) for layer, origin, how in changes.values()),
         removed=(target.id,) if first is None else (),
     )
     return step, scene, pictures
 
 
-def _record(layer: Layer, origin: Origin, how: str) -> dict[str, Any]:
+def record_of(layer: Layer, origin: Origin, how: str) -> dict[str, Any]:
     seed = origin.seed
     return {
         "layer": layer.id,

@@ -58,7 +58,7 @@ def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], s
     draw = ImageDraw.Draw(sheet)
     for column, (step, image, layout) in enumerate(frames):
         x = GAP_PX + column * (FRAME_WIDTH_PX + GAP_PX)
-        words = step.proposal.description if step.proposal else step.reason
+        words = step.words
         caption(draw, x, 3, f"{step.index}. {words}", FRAME_WIDTH_PX)
         for row, pixels in enumerate((image, layout)):
             small = Image.fromarray(pixels).resize((FRAME_WIDTH_PX, height), Image.Resampling.LANCZOS)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scene.vocabulary import Vocabulary
 
 SCENE_SCHEMA_VERSION = 1
-SHOWN = ("placed", "reordered", "edited")
+SHOWN = ("placed", "reordered", "edited", "drawn")
 
 
 def go(folder: RunFolder, history: History, vocabulary: Vocabulary) -> LayeredScene:
@@ -57,10 +57,7 @@ def write_products(folder: RunFolder, scene: LayeredScene, graph: nx.MultiDiGrap
         save_png(path / "final.png", scene.image)
         save_png(path / "layout.png", layout_picture(scene.layout))
         shown = [step for step in folder.history.path() if step.outcome in SHOWN]
-        frames = [
-            (step, folder.picture(step.index, "image", "RGB"), folder.picture(step.index, "layout", "RGB"))
-            for step in shown
-        ]
+        frames = [(step, folder.shown(step), folder.picture(step.index, "layout", "RGB")) for step in shown]
         save_png(path / "strip.png", strip_picture(frames, folder.size))
         layers = path / "layers"
         layers.mkdir(exist_ok=True)
@@ -68,8 +65,8 @@ def write_products(folder: RunFolder, scene: LayeredScene, graph: nx.MultiDiGrap
         for order, layer in enumerate(scene.layers):
             slug = re.sub(r"[^a-z0-9]+", "-", layer.label.lower()).strip("-") or "object"
             name = f"{order + 1:02d}-{slug}.png"
-            names.add(name)
             if layer.rgba is not None:
+                names.add(name)
                 save_png(layers / name, layer.rgba)
             box = layer.box
             entries.append(
@@ -80,7 +77,7 @@ def write_products(folder: RunFolder, scene: LayeredScene, graph: nx.MultiDiGrap
                     "step": int(layer.provenance.get("step", layer.id)),
                     "box": list(box) if box else None,
                     "mask": layer.provenance.get("mask", f"steps/{layer.id:04d}/amodal.png"),
-                    "rgba": f"layers/{name}",
+                    "rgba": f"layers/{name}" if layer.rgba is not None else None,
                 }
             )
         for old in layers.glob("*.png"):

@@ -15,6 +15,7 @@ from orchestrator.config import ComposeConfig
 from orchestrator.correct import choose
 from orchestrator.edits import Insertion, Wish, consider, moved, place, reorder
 from orchestrator.history import History, StepRecord
+from orchestrator.layout_first import draw_next, ending_of, undrawn
 from orchestrator.ports import Models
 from orchestrator.products import go, write_products
 from orchestrator.rendering import check_seed, drawn_inside, render_key
@@ -74,15 +75,34 @@ class Run:
 
     def advance(self) -> StepRecord:
         """One automatic step."""
+        ending = ending_of(self)
+        if ending is not None:
+            return self.conclude(ending)
         stop = self.limit()
         if stop:
-            return self.stop(stop)
+            return self.conclude(Proposal(stop=True, reason=stop))
         draft = self.propose()
         if draft.proposal is None:
             return self.reject(draft, draft.error)
         if draft.proposal.stop:
-            return self.stop(draft.proposal.reason or "the planner is done", draft)
+            return self.conclude(draft.proposal, draft)
         return self.place(draft)
+
+    def conclude(self, ending: Proposal, draft: Draft | None = None) -> StepRecord:
+        """The next step once no more objects come: draws a layer that has no pixels yet, else stops.
+
+        Args:
+            ending: the proposal to stop.
+            draft: where it came from; None = not from the planner, or not just now.
+        """
+        if undrawn(self):
+            return draw_next(self, ending, draft.seconds if draft else 0.0)
+        return self.stop(ending.reason or "the planner is done", draft)
+
+    @property
+    def drawing(self) -> bool:
+        """Layout-first: the layout is complete and its layers are being drawn."""
+        return ending_of(self) is not None and not self.finished
 
     def propose(self) -> Draft:
         """Asks the planner for the next object."""
@@ -172,9 +192,12 @@ class Run:
         """
         proposal, mask, number = request.proposal, candidates[chosen].mask, request.seed.step
         beneath = self.scene.beneath(request.behind).image
+        words = (proposal.label, proposal.description, request.context)
+        lays_only = self.config.mode == "layout-first" and not self.finished
         started = time.monotonic()
-        rgba = self.draw(beneath, mask, proposal.label, proposal.description, request.context, request.seed)
-        seconds = round(time.monotonic() - started, 3)
+        rgba = None if lays_only else self.draw(beneath, mask, *words, request.seed)
+        if rgba is not None:
+            timings = {**timings, "render_s": round(time.monotonic() - started, 3)}
         layer = Layer(number, proposal.label, proposal.description, mask, rgba, {"step": number})
         scene = self.scene.with_layer(layer, request.behind)
         visible = scene.visible(number)
@@ -188,17 +211,18 @@ class Run:
             guidance=request.guidance_json(),
             candidates=tuple({"score": round(c.score, 6), **c.details} for c in candidates),
             chosen=chosen,
-            timings={**timings, "render_s": seconds},
+            timings=timings,
             by=request.by,
             behind=request.behind,
             context=request.context,
             seed=None if request.seed.run == self.folder.facts["seed"] else request.seed.run,
             attempt=request.seed.attempt,
             attempts=tuple(attempts),
-            key=self.key(beneath, mask, proposal.label, proposal.description, request.context, request.seed),
+            key="" if rgba is None else self.key(beneath, mask, *words, request.seed),
         )
-        made = {"mask": visible, "amodal": mask, "layer": rgba}
-        made |= {"layout": layout_picture(scene.layout), "image": scene.image}
+        made = {"mask": visible, "amodal": mask, "layout": layout_picture(scene.layout)}
+        if rgba is not None:
+            made |= {"layer": rgba, "image": scene.image}
         step = self.folder.add_step(step, {**made, **_drawing(request.guidance), **(pictures or {})})
         self.scene = scene
         return step

@@ -160,6 +160,11 @@ class RunFolder:
         with Image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture.convert(mode))
 
+    def shown(self, step: StepRecord) -> np.ndarray:
+        """What a step looks like, uint8 (H, W, 3): the picture after it, or the layout where nothing was drawn."""
+        name = "layout" if step.files and "image" not in step.files else "image"
+        return self.picture(step.index, name, "RGB")
+
     def _read(self, path: Path, wanted: str, mode: str) -> np.ndarray:
         parent = self.history.steps[int(path.parent.name)].parent
         remedy = f"restore it, or go on from before that step: smartscene branch {self.path} {parent}"
@@ -216,7 +221,7 @@ class RunFolder:
     def _replay(self, scene: LayeredScene, step: StepRecord) -> LayeredScene:
         if step.outcome == "reordered":
             return scene.reordered(step.order)
-        if step.outcome == "edited":
+        if step.outcome in ("edited", "drawn"):
             for id in step.removed:
                 scene = scene.without(id)
             for change in step.changes:
@@ -229,9 +234,10 @@ class RunFolder:
         if step.outcome != "placed" or step.proposal is None:
             return scene
         mask = self.picture(step.index, "amodal", "L") > 0
-        rgba = self.picture(step.index, "layer", "RGBA")
+        laid_only = bool(step.files) and "layer" not in step.files  # layout-first: pixels come with a drawn step
+        pixels = None if laid_only else self.picture(step.index, "layer", "RGBA")
         label, description = step.proposal.label, step.proposal.description
-        return scene.with_layer(Layer(step.index, label, description, mask, rgba, {"step": step.index}), step.behind)
+        return scene.with_layer(Layer(step.index, label, description, mask, pixels, {"step": step.index}), step.behind)
 
     def guidance(self, step: StepRecord) -> Guidance | None:
         """The guide that a step was given, as it was given.

@@ -111,9 +111,9 @@ class Session:
         self.pending = None
         while not self.run.finished:
             limit = self.run.limit()
-            if limit:
-                yield self._told(self.run.stop(limit))
-                break
+            if self.run.drawing or limit:
+                yield self._told(self.run.advance())
+                continue
             draft = self.run.propose()
             if draft.proposal is None:
                 yield self._told(self.run.reject(draft, draft.error))
@@ -192,7 +192,7 @@ class Session:
 
     def _told(self, step: StepRecord) -> Event:
         folder = self.run.folder.step_dir(step.index)
-        picture = str(folder / "image.png") if step.outcome == "placed" else None
+        picture = str(folder / "image.png") if "image" in step.files else None
         return {"event": "step", "picture": picture, **step.to_json()}
 
     def _waiting(self) -> Pending:
@@ -216,7 +216,7 @@ class Session:
     def _placed(self, pending: Pending) -> StepRecord:
         choice = pending.choice
         if choice is None:
-            return self.run.stop(pending.proposal.reason or "the planner is done", pending.draft)
+            return self.run.conclude(pending.proposal, pending.draft)
         timings = {"propose_s": round(pending.draft.seconds, 3), "mask_s": round(pending.seconds, 3)}
         sheet = self._sheet_path()
         pictures = {"candidates": self._sheet(pending)}
@@ -338,7 +338,7 @@ class Session:
         yield from self._next()
 
     def _on_stop(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        yield self._told(self.run.stop("stopped by a person", self._waiting().draft))
+        yield self._told(self.run.conclude(Proposal(stop=True, reason="stopped by a person"), self._waiting().draft))
         yield from self._next()
 
     def _on_quit(self, event: Mapping[str, Any]) -> Iterator[Event]:

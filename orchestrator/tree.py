@@ -129,7 +129,7 @@ def _thumb(folder: RunFolder, index: int) -> Image.Image:
     shown = [step for step in folder.history.path(index) if step.outcome in SHOWN]
     if not shown:
         return Image.new("RGB", (folder.size.width, folder.size.height), "white")
-    pixels = folder.picture(shown[-1].index, "image", "RGB")
+    pixels = folder.shown(shown[-1])
     if shown[-1].index != index and folder.history.steps[index].outcome in ("rejected", "skipped"):
         pixels = 255 - (255 - pixels) // 3
     return Image.fromarray(pixels)
