@@ -35,7 +35,7 @@ def test_generate_show_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["generate", "a boy", "--preset", "nope"], "unknown preset 'nope'; there are: park"),
+        (["generate", "a boy", "--preset", "nope"], "unknown preset 'nope'; there are: home, park"),
         (["generate", "   "], "prompt is empty"),
         (["generate", "x" * 10_000], "10,000 characters; at most 2,000"),
         (["generate", "a boy", "--size", "100x100"], "256 to 1024"),
