@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-KINDS = ("psd", "ora", "coco", "webp", "graphml", "dot", "json")
+KINDS = ("psd", "ora", "coco", "webp", "graphml", "dot", "json", "graph")
 
 
 @click.command()
@@ -19,7 +19,7 @@ def export(run: Path, file: Path, kind: str, as_json: bool) -> None:
     """Write the scene of RUN to FILE.
 
     psd, ora: layered pictures (Photoshop, GIMP, Krita). coco: amodal and visible masks with their order. webp: all
-    steps as a film. graphml, dot, json: the scene graph, with the relations that the prompt asks for.
+    steps as a film. graphml, dot, json, graph (PNG): the scene graph, with the relations that the prompt asks for.
     """
     from orchestrator.export import export as write
     from orchestrator.run_folder import RunFolder

@@ -15,6 +15,7 @@ from PIL import Image
 
 from orchestrator.asked import live_graph
 from orchestrator.disk import png_bytes, told_clearly
+from orchestrator.graph_picture import graph_picture
 from orchestrator.products import SHOWN
 from orchestrator.run_folder import RunFolder
 from runtime.files import write_bytes
@@ -65,6 +66,10 @@ def _graphml(folder: RunFolder, scene: LayeredScene) -> bytes:
 
 def _dot(folder: RunFolder, scene: LayeredScene) -> bytes:
     return graph_to_dot(_graph(folder, scene)).encode()
+
+
+def _graph_png(folder: RunFolder, scene: LayeredScene) -> bytes:
+    return png_bytes(graph_picture(scene, _graph(folder, scene)))
 
 
 def _pixels(scene: LayeredScene) -> list[tuple[str, Box, np.ndarray]]:
@@ -184,4 +189,5 @@ KINDS: Mapping[str, Callable[[RunFolder, LayeredScene], bytes]] = {
     "graphml": _graphml,
     "dot": _dot,
     "json": _json,
+    "graph": _graph_png,
 }

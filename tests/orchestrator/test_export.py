@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 
 from orchestrator import versions
+from orchestrator.asked import live_graph
 from orchestrator.cli import run_cli
 from orchestrator.compose import Composer
+from orchestrator.graph_picture import BROKEN, HOLDS
 from orchestrator.run_folder import RunFolder
 from scene.graph import graph_from_json
+from scene.layout import label_colour
 from tests.orchestrator.fakes import fake_models
 
 
@@ -115,3 +118,18 @@ def test_graphs_say_what_was_asked_and_whether_it_holds(path: Path) -> None:
 def test_files_that_cannot_be_written(path: Path, capsys: pytest.CaptureFixture[str], file: str, kind: str) -> None:
     assert run_cli(["export", str(path), str(path.parent / file), "--to", kind]) == 2
     assert "in a folder that exists" in capsys.readouterr().err
+
+
+def test_the_graph_picture_shows_every_object_and_what_was_asked(path: Path) -> None:
+    with Image.open(exported(path, "graph")) as picture:
+        assert picture.format == "PNG" and picture.width == 320 and picture.height > 256
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    folder = RunFolder.open(path, write=False)
+    scene = folder.scene()
+    for layer in scene.layers:
+        colour = np.array(label_colour(layer.label))
+        assert (np.abs(shown - colour).sum(axis=2) == 0).sum() > 100, layer.label
+    listed = shown[256:]
+    holds = live_graph(scene, folder.vocabulary()).get_edge_data(4, 3)["asked: next to"]["holds"]
+    expected = HOLDS if holds else BROKEN
+    assert (np.abs(listed - np.array(expected)).sum(axis=2) == 0).sum() > 20
