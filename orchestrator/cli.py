@@ -45,6 +45,9 @@ _SETTINGS: list[Any] = [
         "--plan", type=click.Path(path_type=Path), help="Your own object list (JSON or YAML) for the planner's."
     ),
     click.option(
+        "--layout", default=None, metavar="PNG,JSON", help="Start from your own layout: segments and their words."
+    ),
+    click.option(
         "--mode",
         type=click.Choice(["per-object", "layout-first"]),
         default=None,
@@ -81,6 +84,7 @@ def _start(
     size: str | None,
     max_objects: int | None,
     plan: Path | None,
+    layout: str | None,
     mode: str | None,
     style: str | None,
     out: Path | None,
@@ -89,12 +93,13 @@ def _start(
     from orchestrator.assemble import load_vocabulary
     from orchestrator.compose import Composer, check_seed
     from orchestrator.config import clean_prompt, load_preset, with_style
+    from orchestrator.given import read_layout
     from orchestrator.planned import read_plan
     from orchestrator.run_folder import RunFolder
     from scene.geometry import Size
 
-    if prompt is None and plan is None:
-        raise UserError('give a PROMPT, like "a boy flying a kite", or --plan FILE, or both')
+    if prompt is None and plan is None and layout is None:
+        raise UserError('give a PROMPT, like "a boy flying a kite", or --plan FILE, or --layout PNG,JSON')
     prompt = clean_prompt(prompt) if prompt is not None else None
     check_seed(seed)
     settings = list(overrides)
@@ -106,16 +111,19 @@ def _start(
     if mode is not None:
         settings.append(f"mode={mode}")
     resolved = with_style(load_preset(preset, config, settings), style)
-    planned = read_plan(plan, resolved.size, load_vocabulary(resolved.world), resolved.preset) if plan else ()
-    if max_objects is None and len(planned) > resolved.max_objects:
-        resolved = resolved.model_copy(update={"max_objects": len(planned)})
-    prompt = prompt or clean_prompt(", ".join(entry.description for entry in planned)[:2000])
+    world = resolved.size, load_vocabulary(resolved.world), resolved.preset
+    planned = read_plan(plan, *world) if plan else ()
+    given = read_layout(layout, *world) if layout else ()
+    own = [*(item.proposal for item in given), *planned]
+    if max_objects is None and len(own) > resolved.max_objects:
+        resolved = resolved.model_copy(update={"max_objects": len(own)})
+    prompt = prompt or clean_prompt(", ".join(entry.description for entry in own)[:2000])
     out = out or default_out(prompt, seed)
     if not (out / "run.json").exists():
         RunFolder.check_free(out)
     if resolved.notice:
         _say(resolved.notice)
-    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out, plan=planned)
+    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out, plan=planned, layout=given)
     _tell_unknown(run)
     return run
 
@@ -186,7 +194,8 @@ def step(run: Path | None, prompt: str | None, as_json: bool, **settings: Any) -
     from orchestrator.compose import Composer
     from orchestrator.interactive import dialogue, json_dialogue, terminal_preview
 
-    if (run is None) == (prompt is None and settings["plan"] is None):
+    own = prompt or settings["plan"] or settings["layout"]
+    if (run is None) == (own is None):
         raise UserError("give either a RUN folder or --prompt")
     if run is not None:
         _, loaded = Composer.for_run(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import ComposeConfig, clean_prompt, load_preset
+from orchestrator.given import GivenObject, with_given
 from orchestrator.planned import FixedPlanner
 from orchestrator.ports import Models
 from orchestrator.rendering import check_seed
@@ -72,12 +73,23 @@ class Composer:
 
     def _run(self, folder: RunFolder, config: ComposeConfig) -> Run:
         """The run of a folder; one with a plan of its own does not ask the planner."""
-        plan = folder.facts.get("plan")
-        if not plan:
-            return Run(folder, config, self.models)
-        return Run(folder, config, replace(self.models, planner=FixedPlanner([Proposal.from_json(p) for p in plan])))
+        plan, layout = folder.facts.get("plan"), folder.facts.get("layout")
+        models = self.models
+        if plan:
+            models = replace(models, planner=FixedPlanner([Proposal.from_json(entry) for entry in plan]))
+        if layout:
+            models = with_given(models, [GivenObject.from_json(item, folder.size) for item in layout])
+        return Run(folder, config, models)
 
-    def start(self, prompt: str, *, seed: int = 0, out: Path | str, plan: Sequence[Proposal] = ()) -> Run:
+    def start(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        out: Path | str,
+        plan: Sequence[Proposal] = (),
+        layout: Sequence[GivenObject] = (),
+    ) -> Run:
         """Starts a run in a new folder, or goes on with the same run if `out` holds it already.
 
         Args:
@@ -85,14 +97,16 @@ class Composer:
             seed: 0 to 2**63 - 1; same seed, same scene.
             out: run folder.
             plan: objects in place of the planner's, rearmost first.
+            layout: objects with their masks that the scene starts with, rearmost first.
 
         Raises:
             UserError: bad prompt or seed, folder not usable, or it holds a different run.
         """
         prompt, out = clean_prompt(prompt), Path(out)
         check_seed(seed)
+        own = [entry.to_json() for entry in plan], [item.to_json() for item in layout]
         if (out / "run.json").exists():
-            return self._continue(prompt, seed, out, [entry.to_json() for entry in plan])
+            return self._continue(prompt, seed, out, *own)
         from orchestrator.versions import versions
 
         facts = {
@@ -105,11 +119,12 @@ class Composer:
             "weights": dict(self.models.weights),
             "notice": self.models.notice,
         }
-        if plan:
-            facts["plan"] = [entry.to_json() for entry in plan]
+        facts |= {name: entries for name, entries in zip(("plan", "layout"), own, strict=True) if entries}
         return self._run(RunFolder.create(out, facts), self.config)
 
-    def _continue(self, prompt: str, seed: int, out: Path, plan: list[dict[str, Any]]) -> Run:
+    def _continue(
+        self, prompt: str, seed: int, out: Path, plan: list[dict[str, Any]], layout: list[dict[str, Any]]
+    ) -> Run:
         folder = RunFolder.open(out)
         facts = folder.facts
         try:
@@ -117,8 +132,8 @@ class Composer:
         except BaseException:
             folder.close()
             raise
-        same_plan = (facts.get("plan") or []) == plan
-        if not same_plan or (facts["prompt"], facts["seed"], config) != (prompt, seed, self.config):
+        same_own = ((facts.get("plan") or []), (facts.get("layout") or [])) == (plan, layout)
+        if not same_own or (facts["prompt"], facts["seed"], config) != (prompt, seed, self.config):
             folder.close()
             raise UserError(
                 f"{out} holds another run (prompt {facts['prompt'][:60]!r}, seed {facts['seed']}); "
