@@ -1,7 +1,7 @@
 """`python -m runtime.pack SRC DST`: a copy of a weight folder whose safetensors take about half the space.
 
 For shipping only: whoever trains on starts from the float16 folder. What it costs is measured in the model cards.
-Folders that other libraries read (diffusers' `unet/`, `controlnet/`, `vae/`; PEFT adapters) are copied as they are.
+What diffusers reads (`unet/`, `controlnet/`, `vae/`) is copied as it is; a packed PEFT adapter is read by this package alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from runtime.weights import pack, read_weights, save_weights
 from scene.errors import UserError
 
-FOREIGN = ("diffusion_pytorch_model.safetensors", "adapter_model.safetensors")
+FOREIGN = ("diffusion_pytorch_model.safetensors",)
 
 
 def pack_folder(source: Path, target: Path) -> tuple[int, int]:
