@@ -1,7 +1,8 @@
 """`python -m runtime.pack SRC DST`: a copy of a weight folder whose safetensors take about half the space.
 
 For shipping only: whoever trains on starts from the float16 folder. What it costs is measured in the model cards.
-What diffusers reads (`unet/`, `controlnet/`, `vae/`) is copied as it is; a packed PEFT adapter is read by this package alone.
+What diffusers reads (`unet/`, `controlnet/`, `vae/`) is copied as it is; a packed PEFT adapter is read by this package
+alone.
 """
 
 from __future__ import annotations
