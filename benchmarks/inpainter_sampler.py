@@ -25,8 +25,8 @@ from inpainter.judging import Judges, object_crop
 from inpainter.sheets import save_sheet
 from inpainter.window import crop, cut_out, place, resize_image, resize_mask
 from perception.crops import CropJudge
+from runtime.assets import asset_dir
 from runtime.seeding import set_threads
-from runtime.weights import asset_dir
 from scene.corpus.store import Corpus
 from scene.geometry import Size
 from scene.layers import composite

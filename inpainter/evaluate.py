@@ -24,7 +24,7 @@ from inpainter.judging import Judges, object_crop
 from inpainter.measures import edge_jump, normalised_change
 from perception.crops import CropJudge
 from perception.efficientnet import FEATURES
-from runtime.weights import asset_dir
+from runtime.assets import asset_dir
 from scene.corpus.records import SceneRecord
 from scene.corpus.store import MASK_ALPHA, Corpus
 from scene.geometry import Box

@@ -21,7 +21,7 @@ from masker.ranking import iou
 from masker.smartmask import SmartMask
 from masker.support import SupportStatistics
 from masker.table import text_table
-from runtime.weights import asset_dir
+from runtime.assets import asset_dir
 from scene.corpus.store import Corpus
 from scene.errors import ModelError, UserError
 from scene.geometry import Box, Size

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from orchestrator.config import ComposeConfig
 from orchestrator.ports import Models
+from runtime.assets import asset_dir, pretrained_dir
 from runtime.files import sha256_of
-from runtime.seeding import set_threads
-from runtime.weights import asset_dir, pretrained_dir
 from scene.errors import UserError
 from scene.vocabulary import Vocabulary
 
@@ -45,6 +44,7 @@ def assemble(config: ComposeConfig) -> Models:
     os.environ["HF_HUB_OFFLINE"] = "1"  # embedded presets never touch the network
     from inpainter.controlnet_inpaint import ControlNetInpainter
     from planner.guards import GuardConfig
+    from runtime.seeding import set_threads
 
     set_threads(config.threads)
     vocabulary = load_vocabulary(config.world)

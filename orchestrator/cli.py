@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,62 +67,14 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def default_out(prompt: str, seed: int) -> Path:
-    """`runs/<first words>-<seed>`."""
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-")
-    return Path("runs") / f"{words or 'scene'}-{seed}"
-
-
-def _start(
-    prompt: str | None,
-    *,
-    preset: str,
-    config: Path | None,
-    overrides: Sequence[str],
-    seed: int,
-    size: str | None,
-    max_objects: int | None,
-    plan: Path | None,
-    layout: str | None,
-    mode: str | None,
-    style: str | None,
-    out: Path | None,
-) -> Any:
+def _start(prompt: str | None, **settings: Any) -> Any:
     """Checks everything that can be checked before models load, then loads and starts."""
-    from orchestrator.assemble import load_vocabulary
-    from orchestrator.compose import Composer, check_seed
-    from orchestrator.config import clean_prompt, load_preset, with_style
-    from orchestrator.given import read_layout
-    from orchestrator.planned import read_plan
-    from orchestrator.run_folder import RunFolder
-    from scene.geometry import Size
+    from orchestrator.starting import prepare
 
-    if prompt is None and plan is None and layout is None:
-        raise UserError('give a PROMPT, like "a boy flying a kite", or --plan FILE, or --layout PNG,JSON')
-    prompt = clean_prompt(prompt) if prompt is not None else None
-    check_seed(seed)
-    settings = list(overrides)
-    if size is not None:
-        parsed = Size.parse(size)
-        settings += [f"width={parsed.width}", f"height={parsed.height}"]
-    if max_objects is not None:
-        settings.append(f"max_objects={max_objects}")
-    if mode is not None:
-        settings.append(f"mode={mode}")
-    resolved = with_style(load_preset(preset, config, settings), style)
-    world = resolved.size, load_vocabulary(resolved.world), resolved.preset
-    planned = read_plan(plan, *world) if plan else ()
-    given = read_layout(layout, *world) if layout else ()
-    own = [*(item.proposal for item in given), *planned]
-    if max_objects is None and len(own) > resolved.max_objects:
-        resolved = resolved.model_copy(update={"max_objects": len(own)})
-    prompt = prompt or clean_prompt(", ".join(entry.description for entry in own)[:2000])
-    out = out or default_out(prompt, seed)
-    if not (out / "run.json").exists():
-        RunFolder.check_free(out)
-    if resolved.notice:
-        _say(resolved.notice)
-    run = Composer.from_config(resolved).start(prompt, seed=seed, out=out, plan=planned, layout=given)
+    beginning = prepare(prompt, **settings)
+    if beginning.config.notice:
+        _say(beginning.config.notice)
+    run = beginning.start()
     _tell_unknown(run)
     return run
 

@@ -41,7 +41,7 @@ def _build_options(command: Any) -> Any:
 @_build_options
 def home(dst: Path, scenes: int, seed: int, workers: int | None, size: str) -> None:
     """Rooms, gardens and streets of 3D models into DST (needs `make data-deps`)."""
-    from runtime.weights import asset_dir
+    from runtime.assets import asset_dir
     from scene.corpus.home.build import opener
     from scene.geometry import Size
 
@@ -52,7 +52,7 @@ def home(dst: Path, scenes: int, seed: int, workers: int | None, size: str) -> N
 @_build_options
 def icons(dst: Path, scenes: int, seed: int, workers: int | None, size: str) -> None:
     """Vector drawings of outdoor and everyday things into DST (needs `make data-deps`)."""
-    from runtime.weights import asset_dir
+    from runtime.assets import asset_dir
     from scene.corpus.icons.build import opener
     from scene.geometry import Size
 
@@ -90,7 +90,7 @@ def check(dst: Path, as_json: bool) -> None:
     """Check all of corpus DST: masks, visibility, prompts, labels, splits, overlap in 3D; exit code 2 if any fails."""
     from tqdm import tqdm
 
-    from runtime.weights import asset_dir
+    from runtime.assets import asset_dir
     from scene.corpus.check import check_corpus, home_plan_checks
     from scene.corpus.store import Corpus
     from scene.errors import UserError

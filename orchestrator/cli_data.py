@@ -34,7 +34,7 @@ def codraw(src: Path, dst: Path) -> None:
     """Import CoDraw 1.0: SRC holds CoDraw_1_0.json (or .json.xz) and Pngs/; DST becomes the corpus folder."""
     from tqdm import tqdm
 
-    from runtime.weights import asset_dir
+    from runtime.assets import asset_dir
     from scene.corpus.codraw import import_codraw
 
     def bar(scenes: Iterator[Any], total: int) -> Iterator[Any]:

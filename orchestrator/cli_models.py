@@ -75,8 +75,8 @@ def evaluate(
     """Measure ROOM's weights on held-out scenes, against named baselines."""
     from orchestrator.assemble import room_weights
     from orchestrator.config import load_preset
+    from runtime.assets import asset_dir
     from runtime.seeding import set_threads
-    from runtime.weights import asset_dir
     from scene.corpus.records import SPLITS
     from scene.errors import UserError
 

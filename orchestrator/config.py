@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from runtime.assets import asset_dir
 from runtime.config import Config, load_config
-from runtime.weights import asset_dir
 from scene.errors import UserError
 from scene.geometry import Size
 

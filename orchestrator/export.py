@@ -44,12 +44,21 @@ def export(folder: RunFolder, kind: str, target: Path) -> None:
     """
     if not target.absolute().parent.is_dir() or target.is_dir():
         raise UserError(f"{target} cannot be written; name a file in a folder that exists")
+    data = exported(folder, kind)
+    with told_clearly(target.absolute().parent):
+        write_bytes(target, data)
+
+
+def exported(folder: RunFolder, kind: str) -> bytes:
+    """What `export` writes.
+
+    Raises:
+        UserError: nothing to export, or a library is not installed.
+    """
     scene = folder.scene()
     if not scene.layers:
         raise UserError(f"{folder.path} has no layers at its head; resume it first")
-    data = KINDS[kind](folder, scene)
-    with told_clearly(target.absolute().parent):
-        write_bytes(target, data)
+    return KINDS[kind](folder, scene)
 
 
 def _graph(folder: RunFolder, scene: LayeredScene) -> nx.MultiDiGraph:

@@ -38,7 +38,7 @@ def graph_picture(scene: LayeredScene, graph: nx.MultiDiGraph) -> np.ndarray:
     sheet.paste(Image.fromarray(255 - (255 - scene.image) // 4), (0, 0))
     draw = ImageDraw.Draw(sheet)
     places = _places(scene)
-    for first, second, relation, facts in _edges(graph):
+    for first, second, relation, facts in shown_edges(graph):
         colour = PLAIN if facts.get("origin") != "prompt" else HOLDS if facts["holds"] else BROKEN
         _arrow(draw, places[first], places[second], relation, colour)
     for layer in scene.layers:
@@ -77,7 +77,7 @@ def _places(scene: LayeredScene) -> dict[int, tuple[float, float]]:
     return places
 
 
-def _edges(graph: nx.MultiDiGraph) -> list[tuple[int, int, str, Mapping[str, Any]]]:
+def shown_edges(graph: nx.MultiDiGraph) -> list[tuple[int, int, str, Mapping[str, Any]]]:
     """Edges to draw: all that were asked for, then the plain ones, one per pair of objects."""
     every = [(a, b, str(facts["relation"]), facts) for a, b, facts in graph.edges(data=True)]
     chosen = [edge for edge in every if edge[3].get("origin") == "prompt"]

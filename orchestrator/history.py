@@ -185,6 +185,27 @@ class History:
             raise UserError(f"{len(self.trail)} undone steps can be redone here, not {count}; see smartscene show RUN")
         return self._at(self.trail[-count], self.trail[:-count])
 
+    def visited(self, index: int) -> History:
+        """The head at any step, as a person means who points at it in the tree.
+
+        Back along the way to the head it is an undo (which `redone` takes back), forward along what was undone a redo,
+        at the end of a branch a switch; anywhere else a new branch begins there.
+
+        Raises:
+            UserError: no such step.
+        """
+        self._check(index)
+        if index == self.head:
+            return self
+        if index in self.trail:
+            return self.redone(self.trail[::-1].index(index) + 1)
+        if index == ROOT or index in {step.index for step in self.path()}:
+            return self._at(index, (*self.trail, self.head))
+        for name, tip in self.branches.items():
+            if tip == index:
+                return self.switched(name)
+        return self.branched(index)
+
     def branched(self, start: int, name: str | None = None) -> History:
         """A new branch at step `start`, made the current one.
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from orchestrator.disk import digest, png_bytes, save_png, told_clearly
 from orchestrator.history import MAIN, ROOT, History, StepRecord
+from orchestrator.lock import LOCK, Lock
 from orchestrator.migrations import RUN_SCHEMA_VERSION, read_json
 from runtime.files import write_bytes, write_json
 from scene.errors import UserError
@@ -25,14 +24,13 @@ from scene.layers import Layer, LayeredScene
 from scene.layout import layout_picture
 from scene.vocabulary import Vocabulary
 
-LOCK = ".lock"
 LOST_HISTORY = "delete it, and the run goes on from its newest step (names of branches are lost)"
 
 
 class RunFolder:
     """A run on disk. Use `create` or `open`; `close` gives the lock back."""
 
-    def __init__(self, path: Path, facts: dict[str, Any], history: History, lock: IO[bytes] | None) -> None:
+    def __init__(self, path: Path, facts: dict[str, Any], history: History, lock: Lock | None) -> None:
         self.path, self.facts, self.history, self._lock = path, facts, history, lock
         self.size = Size(*facts["size"])
 
@@ -62,7 +60,7 @@ class RunFolder:
         cls.check_free(path)
         with told_clearly(path):
             (path / "steps").mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = Lock.take(path)
         complete = {"schema_version": RUN_SCHEMA_VERSION, **facts}
         try:
             with told_clearly(path):
@@ -85,7 +83,7 @@ class RunFolder:
         facts = read_json(path / "run.json", "run")
         if not {"prompt", "seed", "size", "config"} <= facts.keys():
             raise UserError(f"{path / 'run.json'} lacks prompt, seed, size or config; restore it or start a new run")
-        lock = _lock(path) if write else None
+        lock = Lock.take(path) if write else None
         try:
             if write:
                 with told_clearly(path):
@@ -314,19 +312,3 @@ def _read_history(path: Path, steps: dict[int, StepRecord]) -> History:
             return history.add(steps[newest])
         return replace(history, steps=steps)
     return history
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """An advisory lock that ends with the process, however it ends."""
-    try:
-        file = (path / LOCK).open("wb")
-    except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror}); make it writable") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise UserError(f"cannot lock {path} ({error.strerror}); copy the run to a local disk") from None
-        raise UserError(f"another process works on {path}; wait for it or end it") from None
-    return file

@@ -59,10 +59,11 @@ class Session:
 
     Args:
         run: open for writing; the caller closes it.
+        ahead: ask for the next proposal as soon as a decision is taken; else only when `propose` is called.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, *, ahead: bool = True) -> None:
+        self.run, self.ahead = run, ahead
         self.pending: Pending | None = None
         self.ended = False
         self._do: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Event]]] = {
@@ -85,7 +86,7 @@ class Session:
             "do": sorted(self._do),
             **self._where(),
         }
-        yield from self._next()
+        yield from self.propose()
 
     def handle(self, event: Any) -> Iterator[Event]:
         """Does what an event asks; a mistake gives an "error" event and changes nothing."""
@@ -106,6 +107,15 @@ class Session:
         return {"head": history.head, "branch": history.branch, "finished": history.finished, "layers": listed}
 
     def _next(self) -> Iterator[Event]:
+        """What follows a decision."""
+        if self.ahead or self.run.finished:
+            yield from self.propose()
+            return
+        self._drop_sheet()
+        self.pending = None
+        self.run.finish()
+
+    def propose(self) -> Iterator[Event]:
         """The next proposal with its candidates, or that the scene is finished."""
         self._drop_sheet()
         self.pending = None
@@ -127,6 +137,11 @@ class Session:
             return
         self.run.finish()
         yield {"event": "finished", "picture": str(self.run.folder.path / "final.png"), **self._where()}
+
+    def advance(self) -> Event:
+        """One step without asking: places what is pending, else does what the models decide."""
+        pending, self.pending = self.pending, None
+        return self._told(self.run.advance() if pending is None else self._placed(pending))
 
     def _propose(self, pending: Pending) -> Iterator[Event]:
         """Predicts masks for what is pending, keeps them, and tells."""
@@ -330,15 +345,13 @@ class Session:
         yield {"event": "tree", **tree_json(self.run.folder.history)}
 
     def _on_finish(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        if self.pending is not None:
-            yield self._told(self._placed(self.pending))
-        self.pending = None
-        while not self.run.finished:
-            yield self._told(self.run.advance())
+        while self.pending is not None or not self.run.finished:
+            yield self.advance()
         yield from self._next()
 
     def _on_stop(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        yield self._told(self.run.conclude(Proposal(stop=True, reason="stopped by a person"), self._waiting().draft))
+        draft = self._waiting().draft if self.run.finished or self.pending else None
+        yield self._told(self.run.conclude(Proposal(stop=True, reason="stopped by a person"), draft))
         yield from self._next()
 
     def _on_quit(self, event: Mapping[str, Any]) -> Iterator[Event]:

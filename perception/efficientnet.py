@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.weights import asset_dir, load_weights
+from runtime.assets import asset_dir
+from runtime.weights import load_weights
 
 FEATURES = "efficientnet_lite0_block11_mean_std"
 # expansion, output channels, kernel, stride of the depthwise convolution

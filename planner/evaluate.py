@@ -31,8 +31,8 @@ from planner.measures import (
 )
 from planner.prompt_sets import Mention, PromptCase, PromptSet, plain_case, read_prompts
 from planner.trials import Rollouts, Row, Singles, room_of, singles_report
+from runtime.assets import cache_dir
 from runtime.files import sha256_of
-from runtime.weights import cache_dir
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.layers import LayeredScene

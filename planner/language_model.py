@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.weights import cache_dir, package_file
+from runtime.assets import cache_dir, package_file
 from scene.errors import UserError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def prepare(cache: Path | None = None, gguf: Path | None = None) -> Path:
     winner's.
 
     Args:
-        cache: parent folder; None = `runtime.weights.cache_dir()`.
+        cache: parent folder; None = `runtime.assets.cache_dir()`.
         gguf: the GGUF file; None = the one of the installed package, whose sha256 must be the known one.
 
     Raises:

@@ -45,7 +45,7 @@ def test_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(site)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import runtime.weights as w, orchestrator.config as c\n"
+        "import runtime.assets as w, orchestrator.config as c\n"
         "assert str(w.pretrained_dir('park')).startswith(sys.argv[1]), w.pretrained_dir('park')\n"
         "assert c.load_preset('park').world == 'park'\n"
         "from orchestrator.cli import run_cli\n"

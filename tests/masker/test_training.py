@@ -16,9 +16,9 @@ from masker.stages import OneShotTask, SilhouetteTask
 from masker.tasks import CodecTask, DenoiserTask
 from masker.texts import TextBook
 from masker.weights import load_codec, load_masker
+from runtime.assets import asset_dir
 from runtime.config import load_stage, validate
 from runtime.training import fit
-from runtime.weights import asset_dir
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.geometry import Box

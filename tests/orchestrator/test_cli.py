@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator import assemble
-from orchestrator.cli import default_out, run_cli
+from orchestrator.cli import run_cli
 from orchestrator.compose import Composer
 from orchestrator.interactive import dialogue
+from orchestrator.starting import default_out
 from tests.orchestrator.fakes import fake_models
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import assemble, run_folder, versions
+from orchestrator import assemble, lock, versions
 from orchestrator.cli import run_cli
 from orchestrator.compose import Composer
 from orchestrator.ports import Models
@@ -144,7 +145,7 @@ def test_a_read_only_folder_is_said_and_can_still_be_shown(
     opened = Path.open
 
     def refuse(file: Path, mode: str = "r", *rest: object, **options: object) -> object:
-        if "w" in mode and path in file.parents:
+        if mode[0] in "wa" and path in file.parents:
             raise OSError(errno.EROFS, "Read-only file system")
         return opened(file, mode, *rest, **options)  # type: ignore[call-overload]
 
@@ -186,7 +187,21 @@ def test_a_disk_without_locks_is_said(tmp_path: Path, whole: Path, monkeypatch: 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", no_locks)
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
     with pytest.raises(UserError, match=r"cannot lock .*No locks available.*copy the run to a local disk"):
         RunFolder.open(whole)
     assert fcntl.LOCK_EX
+
+
+def test_a_lock_says_whose_it_is(tmp_path: Path, whole: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    folder = RunFolder.open(path)
+    holder = lock.Holder.of(path)
+    assert holder is not None and holder.pid == os.getpid() and "pytest" in holder.command
+    with pytest.raises(UserError, match=rf"works on .* \(.*pytest.*, process {os.getpid()}\); wait for it"):
+        RunFolder.open(path)
+    folder.close()
+    assert lock.Holder.of(path) is None
+    (path / ".lock").write_text('{"pid": 999999, "started": 5, "command": "dead"}')
+    assert lock.Holder.of(path) is None  # its process is gone

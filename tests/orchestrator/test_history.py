@@ -152,3 +152,19 @@ def test_runs_of_schema_version_2_open_and_can_be_changed(tmp_path: Path) -> Non
     assert run_cli(["resume", str(path)]) == 0
     assert (path / "final.png").read_bytes() == final
     assert json.loads((path / "history.json").read_text())["branches"] == {"main": 7}
+
+
+def test_pointing_at_a_step_goes_there_without_losing_a_name() -> None:
+    history = History()
+    for index in (1, 2, 3):
+        history = history.add(StepRecord(index, index - 1, "placed"))
+    back = history.visited(1)
+    assert (back.head, back.branch, back.trail) == (1, "main", (3,))
+    assert back.redone().head == 3 and back.visited(3).head == 3 and back.visited(3).trail == ()
+    further = back.visited(0)
+    assert further.trail == (3, 1) and further.visited(3) == history
+    other = history.branched(1, "other").add(StepRecord(4, 1, "placed"))
+    assert other.visited(3).branch == "main"  # the end of a branch: a switch
+    assert other.visited(2).branch == "from-2" and other.visited(2).branches["main"] == 3
+    with pytest.raises(UserError, match="no step 9"):
+        history.visited(9)

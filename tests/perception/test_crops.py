@@ -15,8 +15,8 @@ from perception.crop_evaluate import evaluate
 from perception.crop_train import CropTask, real_crops, train
 from perception.crops import CropHead, CropJudge, pooled, square_crop
 from perception.efficientnet import BLOCKS, STEM, EfficientNetTrunk, SameConv, feature_maps, mean_and_std
+from runtime.assets import asset_dir
 from runtime.config import load_config
-from runtime.weights import asset_dir
 from scene.corpus.records import LayerFacts, LayerRecord
 from scene.corpus.store import Corpus, CorpusWriter
 from scene.errors import UserError

@@ -15,8 +15,8 @@ from perception.labels import ChoiceRule, choose_labels
 from perception.silhouettes import SilhouetteJudge, silhouette_view
 from perception.train import JudgeTask, train
 from perception.views import LeftOut, ViewTable, leave_out, read_views
+from runtime.assets import asset_dir
 from runtime.config import load_config
-from runtime.weights import asset_dir
 from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus, CorpusWriter
 from scene.errors import UserError

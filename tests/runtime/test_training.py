@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from runtime.assets import package_file
 from runtime.config import Config, load_config
 from runtime.files import write_atomic
 from runtime.pack import pack_folder
 from runtime.seeding import seeded, torch_generator
 from runtime.snapshot import SnapshotStore
 from runtime.training import FitConfig, fit, learning_rate
-from runtime.weights import load_weights, package_file, read_weights, save_weights
+from runtime.weights import load_weights, read_weights, save_weights
 from scene.errors import UserError
 from scene.seeds import derive_seed
 
