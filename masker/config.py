@@ -133,6 +133,19 @@ class PlacementConfig(Config):
     smallest: float = Field(2**-7, gt=0, description="Side of the first size bin's centre over the view's side.")
 
 
+class SurfaceConfig(Config):
+    """The surface prior: outlines of walls, floors and skies, see `masker.surfaces`."""
+
+    columns: int = Field(33, ge=2, description="Columns of the canvas at which an outline has its two heights.")
+    code: int = Field(16, ge=1, description="Numbers in an outline's code.")
+    hidden: int = Field(192, ge=1, description="Width of the network that draws codes.")
+    layers: int = Field(3, ge=1, description="Its residual blocks.")
+    steps: int = Field(8, ge=1, description="Steps of its solver.")
+    text_channels: int = Field(96, ge=1, description="Numbers that each text is summed up in.")
+    painted_channels: int = Field(16, ge=1, description="Channels of the painted layout.")
+    layout_cells: int = Field(4, ge=1, description="The layout is seen averaged over so many cells a side.")
+
+
 class DiffusionConfig(Config):
     """The noise process of training."""
 
@@ -248,6 +261,7 @@ class MaskerConfig(Config):
     stage: Literal["silhouette", "codes", "denoiser", "refiner", "oneshot"] = "denoiser"
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
+    surface: str | None = Field(None, description="Weights folder of the surface prior; null: none.")
     start_from: str | list[str] | None = Field(
         None,
         description="Masker folders whose weights a new training starts from; later ones prevail. Of FOLDER#PREFIX, "
@@ -291,11 +305,25 @@ class PlacementStageConfig(Config):
     fit: FitConfig
 
 
+class SurfaceStageConfig(Config):
+    """Root config of the surface stage (`stage: surface`)."""
+
+    stage: Literal["surface"] = "surface"
+    text: TextConfig = TextConfig()
+    surface: SurfaceConfig = SurfaceConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    box_share: float = Field(0.5, ge=0, le=1, description="Share of samples that are told the outline's box.")
+    box_jitter: float = Field(0.04, ge=0, description="Deviation of its edges over the canvas's sides.")
+    pool: int = Field(20000, ge=1, description="It learns on so many prepared surfaces, 5 kB each.")
+    fit: FitConfig
+
+
 STAGES: dict[str, type[Config]] = {
     "codec": CodecConfig,
     "silhouette": MaskerConfig,
     "codes": MaskerConfig,
     "placement": PlacementStageConfig,
+    "surface": SurfaceStageConfig,
     "denoiser": MaskerConfig,
     "refiner": MaskerConfig,
     "oneshot": MaskerConfig,

@@ -92,6 +92,24 @@ class PlacedExample:
     label: str
 
 
+@dataclass(frozen=True, eq=False)
+class SurfaceExample:
+    """One surface as it was placed, seen in N columns of the canvas.
+
+    Attributes:
+        columns: int16 (H, N), rows of the source's label table; 0 = nothing lies there.
+        mask: bool (H, N), the surface.
+        object, context: T_obj and T_context.
+        label: Category.
+    """
+
+    columns: np.ndarray
+    mask: np.ndarray
+    object: str
+    context: str
+    label: str
+
+
 def guide_distance(guide: np.ndarray, inside: np.ndarray, resolution: int, form: str) -> np.ndarray:
     """`signed_distance` of a scribble (F, F) on a view of R cells: half as fine as the guide where that is above R.
 
@@ -303,6 +321,34 @@ class ExampleSource:
             text, context = mirror_words(text), mirror_words(context)
         return PlacedExample(index, geometry, text, context, (left, top, right, bottom), layer.label)
 
+    def surface(self, sample: int, columns: np.ndarray) -> SurfaceExample:
+        """Surface example number `sample`, seen in the given columns of the canvas, int64 (N,)."""
+        config = self.config
+        rng = numpy_rng(derive_seed(self.seed, "surface example", sample))
+        number, k = self._surface[int(rng.integers(len(self._surface)))]
+        record = self.records[number]
+        layer = record.layers[k]
+        seen = np.zeros((self.corpus.size[1], len(columns)), dtype=np.int16)
+        for earlier in self._earlier(record, k, rng):
+            seen[self._in_columns(earlier, columns)] = self._row[earlier.label]
+        mask = self._in_columns(layer, columns)
+        text = layer.label if rng.random() < config.label_only_share else layer.description
+        context = self._context(record, rng)
+        if config.mirror and rng.random() < 0.5:
+            seen, mask = seen[:, ::-1], mask[:, ::-1]
+            text, context = mirror_words(text), mirror_words(context)
+        return SurfaceExample(seen, mask, text, context, layer.label)
+
+    def _in_columns(self, layer: LayerRecord, columns: np.ndarray) -> np.ndarray:
+        """A layer's silhouette in columns of the canvas, bool (H, N)."""
+        shape = self.shape(layer)
+        seen = np.zeros((self.corpus.size[1], len(columns)), dtype=bool)
+        inside = (columns >= layer.x) & (columns < layer.x + shape.shape[1])
+        top, bottom = max(layer.y, 0), min(layer.y + shape.shape[0], len(seen))
+        if top < bottom:
+            seen[top:bottom, inside] = shape[top - layer.y : bottom - layer.y, columns[inside] - layer.x]
+        return seen
+
     def _context(self, record: SceneRecord, rng: np.random.Generator) -> str:
         """One of the few prompts that stand for this scene; which ones goes by the scene, so all styles occur."""
         if not record.prompts:
@@ -387,6 +433,10 @@ class MixedSource:
     def mask_only(self, sample: int) -> np.ndarray:
         """See `ExampleSource.mask_only`."""
         return self.source_of(sample).mask_only(sample)
+
+    def surface(self, sample: int, columns: np.ndarray) -> SurfaceExample:
+        """See `ExampleSource.surface`."""
+        return self.source_of(sample).surface(sample, columns)
 
     def placed(self, sample: int) -> PlacedExample:
         """See `ExampleSource.placed`."""

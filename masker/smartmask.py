@@ -15,6 +15,7 @@ from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, MaskModel
+from masker.outlining import Outliner
 from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
 from masker.placing import guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
@@ -22,7 +23,7 @@ from masker.readout import read_mask, read_surface
 from masker.sampling import sample_masks
 from masker.support import SupportStatistics
 from masker.texts import TextBook
-from masker.weights import load_masker, load_placement, load_statistics
+from masker.weights import load_masker, load_placement, load_statistics, load_surfaces
 from masker.windows import (
     Window,
     canvas_window,
@@ -92,6 +93,7 @@ class SmartMask:
         surfaces: Labels that are surfaces (sky, grass): read out whole, never zoomed.
         placement: Says where mask-free objects go; without one, the mask model has to know by itself.
         statistics: What training scenes show of each label; a part of the score.
+        outliner: Draws surfaces that a box or nothing guides; without one, the mask model does.
     """
 
     def __init__(
@@ -103,8 +105,9 @@ class SmartMask:
         surfaces: Sequence[str] = (),
         placement: PlacementPrior | None = None,
         statistics: SupportStatistics | None = None,
+        outliner: Outliner | None = None,
     ) -> None:
-        self.statistics = statistics
+        self.statistics, self.outliner = statistics, outliner
         self.config, self.codec, self.model, self.texts = config, codec, model, texts
         self.placement = placement
         self.surfaces = frozenset(surfaces)
@@ -123,7 +126,10 @@ class SmartMask:
         config, codec, model, facts = load_masker(Path(path))
         surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
         texts = texts or TextBook.load(config.text)
-        return cls(config, codec, model, texts, surfaces, load_placement(Path(path)), load_statistics(Path(path)))
+        prior = load_surfaces(Path(path))
+        outliner = None if prior is None else Outliner(prior, texts, surfaces)
+        placement, statistics = load_placement(Path(path)), load_statistics(Path(path))
+        return cls(config, codec, model, texts, surfaces, placement, statistics, outliner)
 
     def predict(
         self,
@@ -158,6 +164,10 @@ class SmartMask:
         """
         if count < 1:
             raise ValueError(f"count is {count}; ask for at least 1 candidate")
+        if self.outliner is not None and label in self.surfaces and (guidance is None or guidance.kind == "box"):
+            return self.outliner.predict(
+                scene, description or label, context, guidance=guidance, count=count, seed=seed
+            )
         request = self._request(scene, label, description or label, context, guidance)
         found = [
             candidate

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from masker.config import STAGES, CodecConfig, MaskerConfig, PlacementStageConfig
+from masker.config import STAGES, CodecConfig, MaskerConfig, PlacementStageConfig, SurfaceStageConfig
 from masker.weights import load_codec
 from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
@@ -35,10 +35,11 @@ def train(
     """
     from masker.placement_task import PlacementTask
     from masker.stages import MODEL_TASKS
+    from masker.surface_task import SurfaceTask
     from masker.tasks import CodecTask
 
     settings = load_stage(STAGES, config, overrides)
-    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig)
+    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig | SurfaceStageConfig)
     corpora = [Corpus.open(folder) for folder in data]
     task: TrainingTask
     if isinstance(settings, CodecConfig):
@@ -47,6 +48,8 @@ def train(
             codec_task.model.load_state_dict(load_codec(Path(settings.start_from)).state_dict())
     elif isinstance(settings, PlacementStageConfig):
         task = PlacementTask(settings, corpora)
+    elif isinstance(settings, SurfaceStageConfig):
+        task = SurfaceTask(settings, corpora)
     else:
         task = model_task = MODEL_TASKS[settings.stage](settings, corpora)
         if not resume:

@@ -2,8 +2,8 @@
 
 An exported masker folder holds `masker.yaml` (resolved config), `codec.yaml`, `labels.json`, `codec.safetensors` and
 `model.safetensors`, and where it can place objects by itself `placement.yaml`, `placement.safetensors` and
-`statistics.json` (what things rest on, their sizes). A codec folder holds the two codec files, a placement folder the
-last three.
+`statistics.json` (what things rest on, their sizes), and where it draws surfaces by their outlines `surfaces.yaml` and
+`surfaces.safetensors`. A codec folder holds the two codec files, a placement or surface folder its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from torch import nn
 
 from masker.codec import MaskCodec, MaskVAE
-from masker.config import CodecConfig, MaskerConfig, PlacementStageConfig
+from masker.config import CodecConfig, MaskerConfig, PlacementStageConfig, SurfaceStageConfig
 from masker.model import MaskModel
 from masker.placement import PlacementPrior
 from masker.support import SupportStatistics
+from masker.surfaces import SurfacePrior
 from runtime.config import load_config, save_config
 from runtime.files import write_json
 from runtime.weights import load_weights, save_weights
@@ -28,6 +29,7 @@ from scene.errors import UserError
 
 STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
+SURFACE_FILES = ("surfaces.yaml", "surfaces.safetensors")
 
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
@@ -74,9 +76,10 @@ def export_masker(model: nn.Module, codec: MaskVAE, config: MaskerConfig, corpor
     save_weights(model, out / "model.safetensors")
     # Where a training started from is nobody's business who uses its weights.
     save_config(config.model_copy(update={"start_from": None}), out / "masker.yaml")
-    if config.placement is not None:
-        for name in PLACEMENT_FILES:
-            shutil.copyfile(Path(config.placement) / name, out / name)
+    for folder, names in ((config.placement, PLACEMENT_FILES), (config.surface, SURFACE_FILES)):
+        if folder is not None:
+            for name in names:
+                shutil.copyfile(Path(folder) / name, out / name)
     labels = dict.fromkeys(label for corpus in corpora for label in corpus.labels)
     kinds = {label: corpus.vocabulary.kind(label) for corpus in corpora for label in corpus.labels}
     facts = {
@@ -106,6 +109,27 @@ def load_placement(folder: Path) -> PlacementPrior | None:
     config = load_config(PlacementStageConfig, folder / "placement.yaml")
     prior = PlacementPrior(config.placement, config.text.width)
     load_weights(prior, folder / "placement.safetensors")
+    return prior.eval().requires_grad_(False)
+
+
+def export_surfaces(model: nn.Module, config: SurfaceStageConfig, out: Path) -> None:
+    """Writes `surfaces.yaml` and `surfaces.safetensors` (fp16)."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_weights(model, out / "surfaces.safetensors")
+    save_config(config, out / "surfaces.yaml")
+
+
+def load_surfaces(folder: Path) -> SurfacePrior | None:
+    """The surface prior of a folder; None where it holds none.
+
+    Raises:
+        UserError: its weights do not fit.
+    """
+    if not (folder / "surfaces.yaml").is_file():
+        return None
+    config = load_config(SurfaceStageConfig, folder / "surfaces.yaml")
+    prior = SurfacePrior(config.surface, config.text.width)
+    load_weights(prior, folder / "surfaces.safetensors")
     return prior.eval().requires_grad_(False)
 
 

@@ -1,0 +1,204 @@
+"""Surfaces (walls, floors, skies, lawns) by their outlines: from which row to which row they reach in every column.
+
+A surface is not a thing with a silhouette. It ends where a room's corner or the horizon is, in straight lines, or
+where another surface begins. A mask of cells drawn like an object's has ragged edges and leaves gaps; here an outline is two
+heights a column, read and drawn as a short code (`perception.codes`) from the texts, the layout and a box, if one is
+given. Straightened and joined to the surfaces that are there already, it is exact to the pixel.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from masker.config import SurfaceConfig
+from perception.codes import CodeModel
+from scene.geometry import Box, Size
+
+ROWS = 64  # rows of the layout that are looked at
+STRAIGHT_FRAC = 0.012  # an outline may be straightened by so much of the canvas height
+BORDER_FRAC = 0.02  # an outline so near to the canvas border reaches it
+JOIN_FRAC = 0.06  # one so near to another surface's edge, on average, is joined to it
+
+
+@dataclass(frozen=True)
+class SurfaceInputs:
+    """What B outlines are drawn from.
+
+    Attributes:
+        columns: int64 (B, ROWS, N), rows of `labels` in N columns of the canvas; 0 = nothing lies there.
+        runs: (B, 2 N), see `runs`.
+        labels: (L, D) pooled text embeddings, row 0 unused.
+        object, context: (B, D), means of the tokens of T_obj and T_context.
+        box: (B, 5): 1 and x0, y0, x1, y1 of a box on the canvas, each 0 to 1; all 0 where none is given.
+    """
+
+    columns: Tensor
+    runs: Tensor
+    labels: Tensor
+    object: Tensor
+    context: Tensor
+    box: Tensor
+
+
+class SurfacePrior(nn.Module):
+    """Outlines of surfaces, (B, 2 N): N heights of the upper edge, then N of the lower one, 0 to 1 down the canvas.
+
+    Args:
+        config: Sizes.
+        text_width: Width of the text tokens.
+    """
+
+    def __init__(self, config: SurfaceConfig, text_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.paint = nn.Linear(text_width, config.painted_channels)
+        self.read_object = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, config.text_channels))
+        self.read_context = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, config.text_channels))
+        painted = config.painted_channels * config.layout_cells**2
+        known = 2 * config.text_channels + painted + 2 * config.columns + 5
+        self.code = CodeModel(
+            2 * config.columns,
+            config.code,
+            known,
+            hidden=config.hidden,
+            layers=config.layers,
+            steps=config.steps,
+        )
+
+    def known(self, inputs: SurfaceInputs) -> Tensor:
+        """Everything that an outline is drawn from, (B, F)."""
+        vectors = self.paint(inputs.labels * inputs.labels.shape[1] ** 0.5)
+        table = torch.cat([torch.zeros_like(vectors[:1]), vectors[1:]])
+        painted = table[inputs.columns].permute(0, 3, 1, 2)
+        cells = F.adaptive_avg_pool2d(painted, self.config.layout_cells).flatten(1)
+        texts = [self.read_object(inputs.object), self.read_context(inputs.context)]
+        return torch.cat([*texts, cells, 2 * inputs.runs - 1, inputs.box], dim=1)
+
+    def loss(self, inputs: SurfaceInputs, outlines: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Squared error of v, (B,), at true outlines (B, 2 N)."""
+        return self.code.loss(self.code.read(outlines), noise, timesteps, self.known(inputs))
+
+    @torch.no_grad()
+    def draw(self, inputs: SurfaceInputs, noise: Tensor) -> Tensor:
+        """Outlines (B, 2 N) from noise (B, code)."""
+        return self.code.stand_for(self.code.draw(noise, self.known(inputs)))
+
+
+def column_places(count: int, width: int) -> np.ndarray:
+    """The canvas columns, px, int64 (N,), at which outlines are read; the first and the last are the canvas's own."""
+    return np.linspace(0, width - 1, count).round().astype(np.int64)
+
+
+def read_outline(mask: np.ndarray) -> np.ndarray:
+    """The outline of a mask seen in N columns, bool (H, N): float32 (2 N,), 0 to 1 down the canvas.
+
+    A column that holds nothing of it counts as an empty one at the nearer of the canvas's borders.
+    """
+    height = len(mask)
+    any_here = mask.any(axis=0)
+    rows = np.nonzero(mask)[0]
+    empty_at = 0.0 if not len(rows) or rows.mean() < height / 2 else 1.0
+    top = np.where(any_here, mask.argmax(axis=0) / height, empty_at)
+    bottom = np.where(any_here, 1 - mask[::-1].argmax(axis=0) / height, empty_at)
+    return np.concatenate([top, bottom]).astype(np.float32)
+
+
+def runs(columns: np.ndarray) -> np.ndarray:
+    """How far what lies at the lower, then at the upper canvas border reaches in each column, int (H, N): (2 N,).
+
+    0 where nothing lies there, 1 where one thing fills the column.
+    """
+    height = len(columns)
+
+    def lengths(seen: np.ndarray) -> np.ndarray:
+        other = seen != seen[:1]
+        length = np.where(other.any(axis=0), other.argmax(axis=0), height)
+        return np.where(seen[0] == 0, 0, length) / height
+
+    return np.concatenate([lengths(columns[::-1]), lengths(columns)]).astype(np.float32)
+
+
+def sampled_rows(columns: np.ndarray) -> np.ndarray:
+    """`ROWS` of the rows of (H, N), evenly spread."""
+    centres = (np.arange(ROWS) + 0.5) * len(columns) / ROWS
+    return columns[centres.astype(np.int64)]
+
+
+def box_hint(box: Box | None, size: Size) -> np.ndarray:
+    """float32 (5,), see `SurfaceInputs`."""
+    if box is None:
+        return np.zeros(5, dtype=np.float32)
+    width, height = size
+    return np.array([1, box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height], dtype=np.float32)
+
+
+def draw_outline(outline: np.ndarray, size: Size, surfaces: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """The mask that an outline stands for, bool (H, W).
+
+    Args:
+        outline: float32 (2 N,), see `SurfacePrior`.
+        size: Canvas.
+        surfaces: Masks, bool (H, W), that edges close to theirs are joined to.
+    """
+    width, height = size
+    top, bottom = (_edge(heights, width) for heights in outline.reshape(2, -1))
+    upper, lower = (np.rint(edge * height).astype(np.int64) for edge in (top, bottom))
+    for other in surfaces:
+        above, below = _ends(other)
+        reach = round(JOIN_FRAC * height)
+        upper = _joined(upper, below, reach, height)  # it begins where another ends,
+        lower = _joined(lower, above, reach, height)  # and ends where another begins
+    rows = np.arange(height)[:, None]
+    return (rows >= upper) & (rows < lower)
+
+
+def _edge(heights: np.ndarray, width: int) -> np.ndarray:
+    """An edge at every pixel of the canvas, (W,), straight between its corners, 0 to 1."""
+    places = column_places(len(heights), width).astype(np.float64)
+    clean = np.clip(heights.astype(np.float64), 0, 1)
+    clean[clean < BORDER_FRAC] = 0
+    clean[clean > 1 - BORDER_FRAC] = 1
+    kept = _corners(places / width, clean)
+    return np.interp(np.arange(width), places[kept], clean[kept])
+
+
+def _corners(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """Indices of the points that a line straight to within `STRAIGHT_FRAC` needs (Douglas and Peucker 1973)."""
+    todo, kept = [(0, len(x) - 1)], {0, len(x) - 1}
+    while todo:
+        first, last = todo.pop()
+        if last - first < 2:
+            continue
+        line = np.interp(x[first : last + 1], x[[first, last]], y[[first, last]])
+        off = np.abs(line - y[first : last + 1])
+        farthest = first + int(off.argmax())
+        if off.max() > STRAIGHT_FRAC:
+            kept.add(farthest)
+            todo += [(first, farthest), (farthest, last)]
+    return sorted(kept)
+
+
+def _ends(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row of a mask in each column, and the row after its last; -1 where it is not."""
+    there = mask.any(axis=0)
+    first = np.where(there, mask.argmax(axis=0), -1)
+    return first, np.where(there, len(mask) - mask[::-1].argmax(axis=0), -1)
+
+
+def _joined(edge: np.ndarray, other: np.ndarray, reach: int, height: int) -> np.ndarray:
+    """An edge where another surface has its own, if they run close to each other for most of the way."""
+    there = (other > 0) & (other < height)
+    if there.sum() < len(edge) / 8:
+        return edge
+    apart = np.abs(edge - other)
+    if float(np.median(apart[there])) > reach:
+        return edge
+    return np.where(there & (apart <= 3 * reach), other, edge)
