@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from runtime.config import Config
-from runtime.training import FitConfig
+from runtime.fit_config import FitConfig
 
 
 class VaeConfig(Config):
@@ -84,8 +84,50 @@ class SamplerConfig(Config):
     batch: int = Field(1, ge=1)
     """Windows per network call; a shorter batch is padded to it, so that no picture depends on its neighbours."""
     control_scale: float = Field(1.0, ge=0)
+    negative: str = ""
+    """Words of the unconditional half; weights of ours were trained on none."""
     max_tokens: int = Field(16, ge=2)
     """Text is cut or padded to so many tokens; padding is zero."""
+
+
+class DiffusersConfig(Config):
+    """Public weights of full size in place of a folder of ours, see `inpainter.full_size`."""
+
+    family: Literal["sd15", "sdxl", "zimage"]
+    """Which diffusers pipeline: `StableDiffusionControlNetInpaintPipeline`, its XL variant, or
+    `ZImageControlNetInpaintPipeline`."""
+    revision: str | None = None
+    """Branch, tag or commit of the base weights on the hub; pin a commit for results that can be repeated."""
+    variant: str | None = None
+    """"fp16" reads the half-precision files of a repository that has both."""
+    controlnet: str
+    """Hub id or folder of the ControlNet; a base folder's own `controlnet/` goes before a hub id."""
+    controlnet_revision: str | None = None
+    controlnet_variant: str | None = None
+    controlnet_file: str | None = None
+    """The ControlNet's one safetensors file, in repositories without diffusers' layout (Z-Image's union ControlNet)."""
+    lora: str | None = None
+    """Hub id or folder of a LoRA, such as a few-step one (LCM, Lightning); None = none."""
+    lora_revision: str | None = None
+    lora_file: str | None = None
+    """Its safetensors file; needed where there are several."""
+    lora_scale: float = 1.0
+    scheduler: Literal["stored", "dpm", "euler", "lcm"] = "stored"
+    """"stored" with the base weights; "dpm": DPM-Solver++ multistep; "euler": with trailing timesteps, for Lightning;
+    "lcm": for LCM LoRAs."""
+    masked: float | None = Field(None, ge=-1, le=1)
+    """The control image's value where the object goes; None = -1 for sd15, 1 (white) for sdxl; zimage takes none."""
+    window: WindowConfig = WindowConfig()
+    sampler: SamplerConfig = SamplerConfig()
+
+    @model_validator(mode="after")
+    def _family_fits(self) -> DiffusersConfig:
+        step = {"sd15": 8, "sdxl": 8, "zimage": 16}[self.family]
+        if self.window.resolution_px % step:
+            raise ValueError(f"window.resolution_px must be a multiple of {step} for {self.family}")
+        if self.family == "zimage" and self.scheduler != "stored":
+            raise ValueError("zimage has a scheduler of its own: leave scheduler at stored")
+        return self
 
 
 class AppearanceConfig(Config):

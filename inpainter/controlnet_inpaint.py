@@ -17,12 +17,12 @@ from scene.layers import composite
 from scene.seeds import StepSeed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from inpainter.appearance import Appearance
     from inpainter.config import SamplerConfig, WindowConfig
+    from inpainter.pipeline import Paint
 
-EmbedText = Callable[[str], "Tensor"]
+EmbedText = Callable[[str], Any]
+"""Words -> what the pipeline's family takes for text: (T, C) tokens, or a tuple of tensors."""
 TILE_BATCH = 4  # a large surface has at least four tiles, so hardly any row of the fixed batch is padding
 
 
@@ -64,11 +64,12 @@ class ControlNetInpainter:
     """The `Inpainter` role on a diffusers ControlNet-inpaint pipeline.
 
     Args:
-        pipeline: a `StableDiffusionControlNetInpaintPipeline` or subclass, on CPU or GPU.
-        embed: text -> (T, C) float32 tokens with the padding zeroed; "" gives the unconditional tokens.
+        pipeline: a diffusers ControlNet-inpaint pipeline, on CPU or GPU.
+        embed: words -> text as the pipeline takes it; "" gives the unconditional text.
         window: the crop that the networks were trained on.
         sampler: steps and guidance.
         appearance: draws what objects start from; None: pure noise.
+        paint: how that family of pipelines is called; None: as Stable Diffusion's.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class ControlNetInpainter:
         window: WindowConfig,
         sampler: SamplerConfig,
         appearance: Appearance | None = None,
+        paint: Paint | None = None,
     ) -> None:
-        self.appearance = appearance
+        self.appearance, self.paint = appearance, paint
         self.pipeline, self.embed, self.window_config, self.sampler = pipeline, embed, window, sampler
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, Any] = {}
 
     @classmethod
     def from_pretrained(cls, path: Path, sampler: SamplerConfig | None = None) -> ControlNetInpainter:
@@ -177,7 +179,7 @@ class ControlNetInpainter:
         last_steps: int | None = None,
     ) -> list[np.ndarray]:
         """One canvas-sized picture (H, W, 3) per drawing, filled in its window; `start` (H, W, 3) is refined."""
-        from inpainter.pipeline import draw_windows
+        from inpainter.pipeline import draw_windows, paint_stable_diffusion
 
         side = self.window_config.resolution_px
         drawn = draw_windows(
@@ -185,7 +187,7 @@ class ControlNetInpainter:
             [resize_image(crop(d.image, w), side) for d, w in zip(drawings, windows, strict=True)],
             [resize_mask(crop(d.mask, w), side) for d, w in zip(drawings, windows, strict=True)],
             [self._tokens(drawing.words) for drawing in drawings],
-            self._tokens(""),
+            self._tokens(self.sampler.negative),
             [
                 d.seed.derive(purpose) if start is None else d.seed.derive(purpose, *w)
                 for d, w in zip(drawings, windows, strict=True)
@@ -196,6 +198,7 @@ class ControlNetInpainter:
             appearance=self.appearance,
             starts=None if start is None else [resize_image(crop(start, w), side) for w in windows],
             last_steps=last_steps,
+            paint=self.paint or paint_stable_diffusion,
         )
         return [place(p, w, Size(*d.image.shape[1::-1])) for p, w, d in zip(drawn, windows, drawings, strict=True)]
 
@@ -228,7 +231,7 @@ class ControlNetInpainter:
         pictures = self._windows([drawing] * len(windows), windows, purpose, TILE_BATCH, shown, last_steps)
         return blend(pictures, windows)
 
-    def _tokens(self, words: str) -> Tensor:
+    def _tokens(self, words: str) -> Any:
         if words not in self._known:
             self._known[words] = self.embed(words)
         return self._known[words]

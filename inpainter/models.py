@@ -29,6 +29,7 @@ ControlNet: TypeAlias = Any  # ControlNetModel
 Scheduler: TypeAlias = Any  # DPMSolverMultistepScheduler
 
 LATENT_CHANNELS = 4
+MASKED = -1.0  # the control image's value where something is to be drawn
 START_LOG_VARIANCE = -5.0
 START_POOLED_GAIN = 0.2  # small beside the time embedding, which shares its 4 x channels
 
@@ -131,16 +132,17 @@ def build_scheduler(config: NoiseConfig) -> Scheduler:
     )
 
 
-def control_image(image: Tensor, mask: Tensor) -> Tensor:
-    """The ControlNet's picture: RGB in [0, 1] with the pixels to draw at -1.
+def control_image(image: Tensor, mask: Tensor, masked: float = MASKED) -> Tensor:
+    """The ControlNet's picture: RGB in [0, 1] with the pixels to draw at `masked`.
 
-    The same convention as `lllyasviel/control_v11p_sd15_inpaint`, so that its weights fit.
+    By default the same convention as `lllyasviel/control_v11p_sd15_inpaint`, so that its weights fit.
 
     Args:
         image: (B, 3, H, W) in [0, 1].
         mask: (B, 1, H, W), above 0.5 = draw here.
+        masked: other ControlNets want white (1) there.
     """
-    return torch.where(mask > 0.5, torch.full_like(image, -1.0), image)
+    return torch.where(mask > 0.5, torch.full_like(image, masked), image)
 
 
 class Denoiser(nn.Module):

@@ -1,12 +1,14 @@
 """Drawing windows through diffusers' own `StableDiffusionControlNetInpaintPipeline`.
 
 What this file adds to the stock pipeline is only what it cannot know: text that was embedded elsewhere, a mask in whole
-latent cells, and one generator per window. Full-size weights (SD 1.5 + `control_v11p_sd15_inpaint`) run on these lines.
+latent cells, and one generator per window. Full-size weights run on these lines too; `inpainter.families` holds what
+SDXL and Z-Image pipelines want to be told instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from inpainter.appearance import Appearance
 from inpainter.config import SamplerConfig
-from inpainter.models import LATENT_CHANNELS, ControlNet, Scheduler, UNet, Vae, control_image
+from inpainter.models import LATENT_CHANNELS, MASKED, ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
 from scene.seeds import derive_seed
@@ -60,6 +62,64 @@ class WindowPipeline(StableDiffusionControlNetInpaintPipeline):
         return pipeline.prepare_mask_latents(mask, masked_image, batch_size, *rest)
 
 
+@dataclass(frozen=True)
+class WindowBatch:
+    """One call of a pipeline: B windows of R x R model pixels.
+
+    Attributes:
+        image: (B, 3, R, R) in [0, 1], the canvas.
+        start: (B, 3, R, R) in [0, 1], what the drawing starts from, where `strength` is below 1; else the canvas.
+        mask: (B, 1, R, R), 1 = the object, exact.
+        cells: (B, 1, R, R), 1 = what the model repaints, see `cell_mask`.
+        text: B embedded descriptions, as the pipeline's family has them.
+        empty_text: the unconditional half.
+        generators: one per window, on the CPU.
+        strength: share of the sampler's steps that run, the last ones; 1 = all, from pure noise.
+    """
+
+    image: Tensor
+    start: Tensor
+    mask: Tensor
+    cells: Tensor
+    text: list[Any]
+    empty_text: Any
+    generators: list[torch.Generator]
+    strength: float
+
+
+Paint = Callable[[Any, WindowBatch, SamplerConfig], np.ndarray]
+"""(pipeline, windows, sampler) -> float (B, R, R, 3) in [0, 1]."""
+
+
+def paint_stable_diffusion(
+    pipeline: Any, batch: WindowBatch, sampler: SamplerConfig, *, masked: float = MASKED, **further: Any
+) -> np.ndarray:
+    """`Paint` for `StableDiffusionControlNetInpaintPipeline`; text is (T, C) each.
+
+    Args:
+        pipeline, batch, sampler: see `Paint`.
+        masked: value of the control image's pixels that are to be drawn.
+        further: more arguments of the pipeline's call.
+    """
+    output: np.ndarray = pipeline(
+        image=batch.start,
+        mask_image=batch.cells,
+        control_image=control_image(batch.image, batch.mask, masked),
+        height=batch.image.shape[2],
+        width=batch.image.shape[3],
+        strength=batch.strength,
+        prompt_embeds=torch.stack(batch.text),
+        negative_prompt_embeds=batch.empty_text[None].repeat(len(batch.text), 1, 1),
+        num_inference_steps=sampler.steps,
+        guidance_scale=sampler.guidance_scale,
+        controlnet_conditioning_scale=sampler.control_scale,
+        generator=batch.generators,
+        output_type="np",
+        **further,
+    ).images
+    return output
+
+
 def cell_mask(mask: np.ndarray, dilate_px: int, cell_px: int) -> np.ndarray:
     """The mask that the model repaints: dilated, then grown to whole latent cells.
 
@@ -82,8 +142,8 @@ def draw_windows(
     pipeline: Any,
     images: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
-    text: Sequence[Tensor],
-    empty_text: Tensor,
+    text: Sequence[Any],
+    empty_text: Any,
     seeds: Sequence[int],
     sampler: SamplerConfig,
     *,
@@ -92,6 +152,7 @@ def draw_windows(
     appearance: Appearance | None = None,
     starts: Sequence[np.ndarray] | None = None,
     last_steps: int | None = None,
+    paint: Paint = paint_stable_diffusion,
 ) -> list[np.ndarray]:
     """Draws the masked object into each window, always `batch` windows per pipeline call.
 
@@ -99,7 +160,7 @@ def draw_windows(
     so every call has the same number of rows, and missing ones repeat the first.
 
     Args:
-        pipeline: a `StableDiffusionControlNetInpaintPipeline` with 4 or 9 U-Net input channels.
+        pipeline: what `paint` calls; a `StableDiffusionControlNetInpaintPipeline` with 4 or 9 U-Net input channels.
         images: uint8 (R, R, 3) each, the canvas.
         masks: bool (R, R) each, True = draw.
         text: (T, C) tokens each, padding zeroed.
@@ -111,6 +172,7 @@ def draw_windows(
         appearance: draws what each window starts from, if the sampler has `draft_steps`; None: pure noise.
         starts: uint8 (R, R, 3) each: drawings to refine instead. Needs `last_steps`.
         last_steps: so many of the sampler's steps run, the last ones.
+        paint: calls the pipeline, family by family.
 
     Returns:
         uint8 (R, R, 3) each: the model's whole window, not yet pasted.
@@ -128,21 +190,17 @@ def draw_windows(
         unit = _unit(images, rows)
         exact = torch.from_numpy(np.stack([masks[row] for row in rows]))[:, None].float()
         cells = np.stack([cell_mask(masks[row], dilate_px, pipeline.vae_scale_factor) for row in rows])
-        output = pipeline(
-            image=unit if starts is None else _unit(starts, rows),
-            mask_image=torch.from_numpy(cells)[:, None].float(),
-            control_image=control_image(unit, exact),
-            height=unit.shape[2],
-            width=unit.shape[3],
+        windows = WindowBatch(
+            image=unit,
+            start=unit if starts is None else _unit(starts, rows),
+            mask=exact,
+            cells=torch.from_numpy(cells)[:, None].float(),
+            text=[text[row] for row in rows],
+            empty_text=empty_text,
+            generators=[torch_generator(seeds[row]) for row in rows],
             strength=strength,
-            prompt_embeds=torch.stack([text[row] for row in rows]),
-            negative_prompt_embeds=empty_text[None].repeat(batch, 1, 1),
-            num_inference_steps=sampler.steps,
-            guidance_scale=sampler.guidance_scale,
-            controlnet_conditioning_scale=sampler.control_scale,
-            generator=[torch_generator(seeds[row]) for row in rows],
-            output_type="np",
-        ).images
+        )
+        output = paint(pipeline, windows, sampler)
         drawn += [(picture * 255 + 0.5).astype(np.uint8) for picture in output[: len(images) - first]]
     return drawn
 

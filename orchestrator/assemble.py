@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.config import ComposeConfig
-from orchestrator.ports import Models
+from orchestrator.ports import Models, Planner
 from runtime.assets import asset_dir, pretrained_dir
 from runtime.files import sha256_of
+from runtime.hub import Source, absent_message, fetch, present
 from scene.errors import UserError
 from scene.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from inpainter.controlnet_inpaint import ControlNetInpainter
+
+ROOMS = ("planner", "masker", "inpainter")
 
 
 def load_vocabulary(world: str) -> Vocabulary:
@@ -23,12 +31,58 @@ def load_vocabulary(world: str) -> Vocabulary:
 
 
 def room_weights(config: ComposeConfig, room: str) -> Path:
-    """Weight folder of a room: the configured path, else the preset's own."""
+    """Weight folder of a room of ours: the configured path, else the preset's own.
+
+    Raises:
+        UserError: there is none, or the room runs on public weights.
+    """
+    if public_sources(config, room):
+        raise UserError(
+            f"preset {config.preset} runs its {room} on public weights, which have no weight folder of ours; "
+            "use preset home or park here"
+        )
     path = getattr(config, room).path
     folder = Path(path) if path else pretrained_dir(config.world) / room
     if not folder.is_dir():
         raise UserError(f"no {room} weights in {folder}; train them (smartscene train {room}) or correct {room}.path")
     return folder
+
+
+def public_sources(config: ComposeConfig, room: str) -> dict[str, Source]:
+    """Where a room's public weights come from, by part; empty where its weights are ours."""
+    if room == "planner" and config.planner.llava is not None and config.planner.path is not None:
+        found = {"model": Source("planner.path", config.planner.path, config.planner.llava.revision)}
+        if config.planner.adapter is not None:
+            found["adapter"] = Source("planner.adapter", config.planner.adapter)
+        return found
+    if room == "inpainter" and config.inpainter.diffusers is not None and config.inpainter.path is not None:
+        from inpainter.sources import sources
+
+        return sources(config.inpainter.path, config.inpainter.diffusers)
+    return {}
+
+
+def public_folders(config: ComposeConfig) -> dict[str, dict[str, Path]]:
+    """Folders of all public weights, by room and part, before anything is loaded.
+
+    Raises:
+        UserError: some are neither on this machine nor, unless `offline`, to be had; the message names all of them.
+    """
+    wanted = {room: public_sources(config, room) for room in ROOMS}
+    found: dict[str, dict[str, Path]] = {room: {} for room in ROOMS}
+    absent = []
+    for room, sources in wanted.items():
+        for part, source in sources.items():
+            folder = present(source)
+            if folder is not None:
+                found[room][part] = folder
+            elif config.offline:
+                absent.append(source)
+            else:
+                found[room][part] = fetch(source)
+    if absent:
+        raise UserError(absent_message(absent, config.preset))
+    return found
 
 
 def assemble(config: ComposeConfig) -> Models:
@@ -37,32 +91,86 @@ def assemble(config: ComposeConfig) -> Models:
     Raises:
         UserError: weights or a weight package are missing.
     """
-    from masker.smartmask import SmartMask
-    from planner.llava_planner import LlavaPlanner, PlannerConfig
-
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about torchvision, which nothing here needs
-    os.environ["HF_HUB_OFFLINE"] = "1"  # embedded presets never touch the network
-    from inpainter.controlnet_inpaint import ControlNetInpainter
-    from planner.guards import GuardConfig
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    if config.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    public = public_folders(config)
+    own = {room: room_weights(config, room) for room in ROOMS if not public[room]}
+    vocabulary = load_vocabulary(config.world)
+
+    from masker.smartmask import SmartMask
     from runtime.seeding import set_threads
 
     set_threads(config.threads)
-    vocabulary = load_vocabulary(config.world)
-    folders = {room: room_weights(config, room) for room in ("planner", "masker", "inpainter")}
-    guards = GuardConfig(max_objects=config.max_objects, max_implied=config.planner.max_implied)
-    adapter = Path(config.planner.adapter) if config.planner.adapter else None
-    inpainter = ControlNetInpainter.from_pretrained(folders["inpainter"])
-
+    inpainter = _inpainter(config, public["inpainter"], own)
     return Models(
-        planner=LlavaPlanner.from_pretrained(folders["planner"], adapter, PlannerConfig(guards=guards), vocabulary),
-        masker=SmartMask.from_pretrained(folders["masker"]),
+        planner=_planner(config, public["planner"], own, vocabulary),
+        masker=SmartMask.from_pretrained(own["masker"]),
         inpainter=inpainter,
         footprint=inpainter.sees,
         vocabulary=vocabulary,
         notice=config.notice,
-        weights={
-            f"{room}/{path.relative_to(folder)}": sha256_of(path)
-            for room, folder in folders.items()
-            for path in sorted(folder.rglob("*.safetensors"))
-        },
+        weights=_provenance(config, public, own),
     )
+
+
+def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path], vocabulary: Vocabulary) -> Planner:
+    from planner.decoding import PlannerConfig
+    from planner.guards import GuardConfig
+
+    guards = GuardConfig(max_objects=config.max_objects, max_implied=config.planner.max_implied)
+    planning = PlannerConfig(guards=guards)
+    if config.planner.llava is not None:
+        from planner.chat import ChatPlanner
+
+        _hide_bars()
+        return ChatPlanner.from_folder(
+            public["model"],
+            vocabulary,
+            shots=asset_dir("configs") / "planner" / f"shots_{config.world}.yaml",
+            chat=config.planner.llava,
+            hardware=config.hardware,
+            adapter=public.get("adapter"),
+            config=planning,
+        )
+    from planner.llava_planner import LlavaPlanner
+
+    adapter = Path(config.planner.adapter) if config.planner.adapter else None
+    return LlavaPlanner.from_pretrained(own["planner"], adapter, planning, vocabulary)
+
+
+def _inpainter(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path]) -> ControlNetInpainter:
+    if config.inpainter.diffusers is not None:
+        from inpainter.full_size import load
+
+        _hide_bars()
+        return load(public, config.inpainter.diffusers, config.hardware)
+    from inpainter.controlnet_inpaint import ControlNetInpainter
+
+    return ControlNetInpainter.from_pretrained(own["inpainter"])
+
+
+def _hide_bars() -> None:
+    """No progress bars of loading weights where nobody watches them move."""
+    if not sys.stderr.isatty():
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+
+
+def _provenance(config: ComposeConfig, public: dict[str, dict[str, Path]], own: dict[str, Path]) -> dict[str, str]:
+    """What weights a run depends on: hashes of ours; hub ids with their commit, or folders, of public ones."""
+    hashes = {
+        f"{room}/{path.relative_to(folder)}": sha256_of(path)
+        for room, folder in own.items()
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+    named = {
+        f"{room}/{part}": f"{source.name}@{public[room][part].name}" if source.is_hub_id else source.name
+        for room in public
+        for part, source in public_sources(config, room).items()
+    }
+    return hashes | named

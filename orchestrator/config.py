@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from inpainter.config import DiffusersConfig
+from planner.chat_config import ChatConfig
 from runtime.assets import asset_dir
 from runtime.config import Config, load_config
+from runtime.hardware import HardwareConfig
 from scene.errors import UserError
 from scene.geometry import Size
 
@@ -20,13 +23,21 @@ class PlannerSettings(Config):
     """Which planner."""
 
     path: str | None = None
-    """Weight folder; None = the preset's own, `pretrained/<world>/planner`."""
+    """Weight folder; None = the preset's own, `pretrained/<world>/planner`. With `llava`: hub id or folder."""
+    llava: ChatConfig | None = None
+    """A public LLaVA of full size, asked by a prompt; None = a planner of ours."""
     adapter: str | None = None
-    """Folder that `smartscene train planner` wrote; replaces the trained parts."""
+    """Folder that `smartscene train planner` wrote; replaces the trained parts. With `llava`: a peft LoRA."""
     use_box: bool = True
     """Guide the masker with the planner's coarse box."""
     max_implied: int = Field(3, ge=0)
     """How many objects the planner may add that the prompt does not name."""
+
+    @model_validator(mode="after")
+    def _public_weights_are_named(self) -> PlannerSettings:
+        if self.llava is not None and self.path is None:
+            raise ValueError("llava needs path: a hub id or a folder of a LLaVA")
+        return self
 
 
 class MaskerSettings(Config):
@@ -42,7 +53,15 @@ class InpainterSettings(Config):
     """Which inpainter."""
 
     path: str | None = None
-    """Weight folder; None = `pretrained/<world>/inpainter`."""
+    """Weight folder; None = `pretrained/<world>/inpainter`. With `diffusers`: hub id or folder of the base weights."""
+    diffusers: DiffusersConfig | None = None
+    """Public weights of full size; None = an inpainter of ours."""
+
+    @model_validator(mode="after")
+    def _public_weights_are_named(self) -> InpainterSettings:
+        if self.diffusers is not None and self.path is None:
+            raise ValueError("diffusers needs path: a hub id or a folder of base weights")
+        return self
 
 
 class ComposeConfig(Config):
@@ -67,6 +86,10 @@ class ComposeConfig(Config):
     """Draw each object once its mask is there, or all of them once the layout is complete."""
     threads: int = Field(2, ge=1, le=64)
     """Torch threads; part of what byte-identical results depend on."""
+    offline: bool = True
+    """Public weights must be on this machine (a folder, or the hub's cache); False downloads what is missing."""
+    hardware: HardwareConfig = HardwareConfig()
+    """Where public weights run; ours always run on the CPU."""
     planner: PlannerSettings = PlannerSettings()
     masker: MaskerSettings = MaskerSettings()
     inpainter: InpainterSettings = InpainterSettings()

@@ -169,20 +169,24 @@ class AnswerTokens:
     """
 
     def __init__(self, tokenizer: Tokenizer, labels: Sequence[str]) -> None:
-        def encode(text: str) -> tuple[int, ...]:
-            return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+        def encode(text: str, before: str = END) -> tuple[int, ...]:
+            """Ids of a text that follows another; sentencepiece writes a space before whatever stands alone."""
+            whole, start = (tokenizer.encode(part, add_special_tokens=False).ids for part in (before + text, before))
+            return tuple(whole[len(start) :])
 
         self.labels = tuple(labels)
         self.digits = tuple(encode(str(digit))[0] for digit in range(10))
-        self.end = encode(END)[0]
+        self.end = encode(END, "0")[0]
         self.separator = encode(SEPARATOR)[0]
-        self.space = encode(f"{SEPARATOR} 1")[1]
+        self.space = encode(" 1", SEPARATOR)[0]
         self.stop = (*encode(STOP), self.end)
         self.label_paths: Mapping[str, tuple[int, ...]] = {
             label: (*encode(label), self.separator) for label in self.labels
         }
         self.link_paths: Mapping[Link, tuple[int, ...]] = {
-            (word, label): (*encode(f" {word} {label}"), self.separator) for label in self.labels for word in LINKS
+            (word, label): (*encode(f" {word} {label}", SEPARATOR), self.separator)
+            for label in self.labels
+            for word in LINKS
         }
         if encode(f"boy{SEPARATOR} 12{END}") != (
             *encode("boy"), self.separator, self.space, self.digits[1], self.digits[2], self.end
@@ -190,8 +194,9 @@ class AnswerTokens:
             raise ValueError("this tokenizer does not keep digits, ' |' and line ends apart; the planner needs that")
         words: list[int] = []
         starts: list[int] = []
+        before = tokenizer.decode([self.digits[0]], skip_special_tokens=True)
         for token in range(tokenizer.get_vocab_size()):
-            piece = tokenizer.decode([token], skip_special_tokens=True)
+            piece = tokenizer.decode([self.digits[0], token], skip_special_tokens=True).removeprefix(before)
             if _DESCRIPTION_PIECE.fullmatch(piece):
                 words.append(token)
                 if piece.startswith(" ") and piece[1].isalpha():

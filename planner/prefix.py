@@ -77,17 +77,21 @@ class PrefixCache:
         self._chunks = wanted
         return cursor
 
-    def feed(self, cursor: Cursor, ids: Sequence[int], pixels: torch.Tensor | None = None) -> Cursor:
+    def feed(
+        self, cursor: Cursor, ids: Sequence[int], pixels: torch.Tensor | None = None, **image: torch.Tensor
+    ) -> Cursor:
         """Read further tokens, with a picture float (1, 3, S, S) where they hold its placeholders.
 
-        Only the last state is kept; the 49152-way head is applied to the few tokens that the grammar allows.
+        Of models that cut a picture into tiles, `image` holds what more they want to know of it, as their processor
+        names it. Only the last state is kept; the 49152-way head is applied to the few tokens that the grammar allows.
         """
         import torch
 
         with torch.inference_mode():
             out = self.llava.model(
-                input_ids=torch.tensor([list(ids)]),
+                input_ids=torch.tensor([list(ids)], device=self.llava.device),
                 pixel_values=pixels,
+                **image,
                 past_key_values=cursor.cache,
                 use_cache=True,
             )

@@ -55,4 +55,4 @@ def test_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-I", "-c", code, str(site)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip() == "smartscene: unknown preset 'nope'; there are: home, park"
+    assert done.stderr.strip() == "smartscene: unknown preset 'nope'; there are: home, park, sd15, sdxl, zimage"
