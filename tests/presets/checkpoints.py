@@ -1,7 +1,7 @@
 """Tiny random checkpoints in the public models' folder layout, written by their own `save_pretrained`.
 
-Nothing here is a stand-in: configs have the public models' structure (levels, text encoders, extra channels, schedulers),
-only narrower, and tokenizers have the public files.
+Nothing here is a stand-in: configs have the public models' structure (levels, text encoders, extra channels,
+schedulers), only narrower, and tokenizers have the public files.
 """
 
 from __future__ import annotations
