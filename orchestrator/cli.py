@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from orchestrator.cli_batch import batch
+from orchestrator.cli_check import check
 from orchestrator.cli_data import data
 from orchestrator.cli_edit import edit
 from orchestrator.cli_export import export
@@ -30,7 +31,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
-for command in (order, edit, batch, export, show, undo, redo, branch, diff):
+for command in (check, order, edit, batch, export, show, undo, redo, branch, diff):
     cli.add_command(command)
 
 _SETTINGS: list[Any] = [

@@ -64,6 +64,19 @@ class InpainterSettings(Config):
         return self
 
 
+class Needs(Config):
+    """What a preset needs, for `smartscene check`: computed from parameters, not measured (docs/presets.md)."""
+
+    gpu_gb: float = Field(0, ge=0)
+    """GPU memory with everything on the GPU; 0 = none is needed."""
+    offload_gpu_gb: float = Field(0, ge=0)
+    """GPU memory with hardware.offload=model."""
+    ram_gb: float = Field(2, ge=0)
+    """Main memory, in 16 bits where a GPU is needed."""
+    download_gb: float = Field(0, ge=0)
+    """Size of the public weights on disk."""
+
+
 class ComposeConfig(Config):
     """Root config of `generate`, `step` and `resume`."""
 
@@ -86,6 +99,8 @@ class ComposeConfig(Config):
     """Draw each object once its mask is there, or all of them once the layout is complete."""
     threads: int = Field(2, ge=1, le=64)
     """Torch threads; part of what byte-identical results depend on."""
+    needs: Needs = Needs()
+    """Told by `smartscene check`."""
     offline: bool = True
     """Public weights must be on this machine (a folder, or the hub's cache); False downloads what is missing."""
     hardware: HardwareConfig = HardwareConfig()
