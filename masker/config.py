@@ -146,6 +146,16 @@ class SurfaceConfig(Config):
     layout_cells: int = Field(4, ge=1, description="The layout is seen averaged over so many cells a side.")
 
 
+class MemoryConfig(Config):
+    """How remembered shapes come to mind, see `masker.memory`: deviations at which an object is half forgotten."""
+
+    text_numbers: int = Field(96, ge=1, description="Numbers that a text's embedding is kept in.")
+    word_scale: float = Field(0.03, gt=0, description="Of cosine similarity below that of the likest words.")
+    proportion_scale: float = Field(0.1, gt=0, description="Of log(width / height).")
+    place_scale: float = Field(0.4, gt=0, description="Of the place on the canvas, which runs from -1 to 1.")
+    size_scale: float = Field(1.0, gt=0, description="Of log2(view's share of the canvas).")
+
+
 class DiffusionConfig(Config):
     """The noise process of training."""
 
@@ -238,6 +248,12 @@ class SamplingConfig(Config):
     code_draws: int = Field(
         1, ge=1, description="Guided: so many shapes are drawn, and the one most like the others is taken."
     )
+    recalled: int = Field(
+        24,
+        ge=1,
+        description="Guided: of so many remembered shapes the first candidate shows the one that is most like "
+        "the likeliest shape; all others show what comes to mind first.",
+    )
     placement_top_p: float = Field(0.9, gt=0, le=1, description="Mask-free places and sizes: the likeliest so much.")
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")
     attempts: int = Field(3, ge=1, description="Draws per candidate before an empty mask is an error.")
@@ -262,6 +278,7 @@ class MaskerConfig(Config):
     codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     surface: str | None = Field(None, description="Weights folder of the surface prior; null: none.")
+    memory: str | None = Field(None, description="Folder of remembered shapes; null: none.")
     start_from: str | list[str] | None = Field(
         None,
         description="Masker folders whose weights a new training starts from; later ones prevail. Of FOLDER#PREFIX, "
@@ -318,12 +335,24 @@ class SurfaceStageConfig(Config):
     fit: FitConfig
 
 
+class MemoryStageConfig(Config):
+    """Root config of the memory stage (`stage: memory`)."""
+
+    stage: Literal["memory"] = "memory"
+    masker: str = Field(description="Exported masker folder whose codes are remembered.")
+    memory: MemoryConfig = MemoryConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    objects: int = Field(24000, ge=1, description="So many objects are remembered, 80 bytes each.")
+    seed: int = Field(0, description="Which ones.")
+
+
 STAGES: dict[str, type[Config]] = {
     "codec": CodecConfig,
     "silhouette": MaskerConfig,
     "codes": MaskerConfig,
     "placement": PlacementStageConfig,
     "surface": SurfaceStageConfig,
+    "memory": MemoryStageConfig,
     "denoiser": MaskerConfig,
     "refiner": MaskerConfig,
     "oneshot": MaskerConfig,

@@ -14,16 +14,18 @@ from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import palette_table
+from masker.memory import ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
 from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
 from masker.placing import guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
+from masker.recall import CodeDraw, with_codes
 from masker.sampling import sample_masks
 from masker.support import SupportStatistics
 from masker.texts import TextBook
-from masker.weights import load_masker, load_placement, load_statistics, load_surfaces
+from masker.weights import load_masker, load_memory, load_placement, load_statistics, load_surfaces
 from masker.windows import (
     Window,
     canvas_window,
@@ -58,6 +60,7 @@ class _Request:
     layout: np.ndarray  # int16 (H, W), rows of `labels`, 0 = nothing
     labels: torch.Tensor  # (N, D) or (N, 3), as the layout encoder wants them
     texts: dict[str, torch.Tensor]
+    embedding: torch.Tensor  # of T_obj, (D,)
     surface: bool
     guidance: Guidance | None
     places: Places | None  # where it may lie, when it is not all for the guide to say
@@ -65,14 +68,14 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one row of a batch is told: where to look, the guide there (F, F), its first noise (C, h, w), and noise
-    (draws, code) for the codes of shapes."""
+    """What one row of a batch is told: where to look, the guide there (F, F), its first noise (C, h, w), and where its
+    shape's code comes from."""
 
     window: Window
     form: str
     guide: np.ndarray
     noise: torch.Tensor
-    code_noise: torch.Tensor
+    code: CodeDraw
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class SmartMask:
         placement: Says where mask-free objects go; without one, the mask model has to know by itself.
         statistics: What training scenes show of each label; a part of the score.
         outliner: Draws surfaces that a box or nothing guides; without one, the mask model does.
+        memory: Shapes to recall; without one, all codes are drawn by diffusion.
     """
 
     def __init__(
@@ -106,8 +110,9 @@ class SmartMask:
         placement: PlacementPrior | None = None,
         statistics: SupportStatistics | None = None,
         outliner: Outliner | None = None,
+        memory: ShapeMemory | None = None,
     ) -> None:
-        self.statistics, self.outliner = statistics, outliner
+        self.statistics, self.outliner, self.memory = statistics, outliner, memory
         self.config, self.codec, self.model, self.texts = config, codec, model, texts
         self.placement = placement
         self.surfaces = frozenset(surfaces)
@@ -128,8 +133,8 @@ class SmartMask:
         texts = texts or TextBook.load(config.text)
         prior = load_surfaces(Path(path))
         outliner = None if prior is None else Outliner(prior, texts, surfaces)
-        placement, statistics = load_placement(Path(path)), load_statistics(Path(path))
-        return cls(config, codec, model, texts, surfaces, placement, statistics, outliner)
+        placement, statistics, memory = load_placement(Path(path)), load_statistics(Path(path)), load_memory(Path(path))
+        return cls(config, codec, model, texts, surfaces, placement, statistics, outliner, memory)
 
     def predict(
         self,
@@ -196,7 +201,8 @@ class SmartMask:
         loose = guidance is None or guidance.tightness < 1
         places = self._places(scene.size, index, labels, texts) if loose and not surface else None
         shown = palette_table(names) if self.config.layout_encoder.labels == "palette" else labels
-        return _Request(scene.size, label, layout, index, shown, texts, surface, guidance, places)
+        embedding = self.texts.pooled(description)
+        return _Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places)
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
@@ -273,26 +279,26 @@ class SmartMask:
             # Where a surface lies is no matter of taste: no diversity wanted.
             temperature = sampling.temperature if request.surface else sampling.free_temperature
             guide = np.zeros((fine, fine), dtype=np.float32)
-            return _Pass(canvas_window(request.size), "none", guide, *self._noise(temperature, generator))
+            return _Pass(canvas_window(request.size), "none", guide, *self._noise("none", temperature, generator))
         factor = self.config.examples.window[guidance.kind]
         window = window_round(guide_box(guidance), factor, request.size)
         guide = sample_coverage(guidance.map, window, fine, supersample=2)
         given = request.guidance is not None
-        first, code = self._noise(sampling.temperature, generator, sampling.code_draws if given else 1)
-        if given and likeliest and sampling.likeliest_first:
-            code = torch.zeros_like(code)
-        return _Pass(window, guidance.kind, guide, first, code)
+        draws, first = (sampling.code_draws, likeliest and sampling.likeliest_first) if given else (1, False)
+        noise = self._noise(guidance.kind, sampling.temperature, generator, draws, first)
+        return _Pass(window, guidance.kind, guide, *noise)
 
     def _noise(
-        self, temperature: float, generator: torch.Generator, draws: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, form: str, temperature: float, generator: torch.Generator, draws: int = 1, likeliest: bool = False
+    ) -> tuple[torch.Tensor, CodeDraw]:
         # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
         # validation objects: raggedness of a young model falls, IoU under guides rises.
-        codec = self.codec
+        codec, sampling = self.codec, self.config.sampling
         shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
         first = temperature * torch.randn(shape, generator=generator)
-        code = torch.randn((draws, self.model.code_width), generator=generator)
-        return first, self.config.sampling.code_temperature * code
+        code = sampling.code_temperature * torch.randn((draws, self.model.code_width), generator=generator)
+        chances = torch.rand(sampling.recalled, generator=generator)
+        return first, CodeDraw(form, torch.zeros_like(code) if likeliest else code, chances, likeliest)
 
     def _refined(
         self, request: _Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
@@ -322,7 +328,7 @@ class SmartMask:
             return None
         seen = sample_coverage(mask, window, self.model.fine, supersample=2)
         guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.model.fine)
-        return _Pass(window, "scribble", guide, *self._noise(sampling.temperature, generator))
+        return _Pass(window, "scribble", guide, *self._noise("scribble", sampling.temperature, generator))
 
     def _look(self, request: _Request, passes: Sequence[_Pass]) -> list[_View]:
         """Sampled soft masks, one a pass.
@@ -351,7 +357,7 @@ class SmartMask:
             code=torch.zeros(BATCH, self.model.code_width),
             **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},
         )
-        conditions = self.model.draw_codes(conditions, torch.stack([row.code_noise for row in rows]))
+        conditions = with_codes(self.model, conditions, [row.code for row in rows], self.memory, request.embedding)
         free = request.guidance is None and request.places is None
         weights = config.sampling.free_weights if free else config.sampling.weights
         noise = torch.stack([row.noise for row in rows])

@@ -1,9 +1,9 @@
 """Surfaces (walls, floors, skies, lawns) by their outlines: from which row to which row they reach in every column.
 
 A surface is not a thing with a silhouette. It ends where a room's corner or the horizon is, in straight lines, or
-where another surface begins. A mask of cells drawn like an object's has ragged edges and leaves gaps; here an outline is two
-heights a column, read and drawn as a short code (`perception.codes`) from the texts, the layout and a box, if one is
-given. Straightened and joined to the surfaces that are there already, it is exact to the pixel.
+where another surface begins. A mask of cells drawn like an object's has ragged edges and leaves gaps; here an outline
+is two heights a column, read and drawn as a short code (`perception.codes`) from the texts, the layout and a box, if
+one is given. Straightened and joined to the surfaces that are there already, it is exact to the pixel.
 
 Source: ours.
 """

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from masker.config import STAGES, CodecConfig, MaskerConfig, PlacementStageConfig, SurfaceStageConfig
+from masker.config import (
+    STAGES,
+    CodecConfig,
+    MaskerConfig,
+    MemoryStageConfig,
+    PlacementStageConfig,
+    SurfaceStageConfig,
+)
 from masker.weights import load_codec
 from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
@@ -34,13 +41,17 @@ def train(
         UserError: config, corpus, codec or snapshot cannot be used.
     """
     from masker.placement_task import PlacementTask
+    from masker.remember import remember
     from masker.stages import MODEL_TASKS
     from masker.surface_task import SurfaceTask
     from masker.tasks import CodecTask
 
     settings = load_stage(STAGES, config, overrides)
-    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig | SurfaceStageConfig)
     corpora = [Corpus.open(folder) for folder in data]
+    if isinstance(settings, MemoryStageConfig):
+        remember(settings, corpora, out)
+        return
+    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig | SurfaceStageConfig)
     task: TrainingTask
     if isinstance(settings, CodecConfig):
         task = codec_task = CodecTask(settings, corpora)

@@ -1,9 +1,10 @@
 """Building, exporting and loading the mask model's parts: safetensors and YAML, nothing else.
 
 An exported masker folder holds `masker.yaml` (resolved config), `codec.yaml`, `labels.json`, `codec.safetensors` and
-`model.safetensors`, and where it can place objects by itself `placement.yaml`, `placement.safetensors` and
-`statistics.json` (what things rest on, their sizes), and where it draws surfaces by their outlines `surfaces.yaml` and
-`surfaces.safetensors`. A codec folder holds the two codec files, a placement or surface folder its own.
+`model.safetensors`. Where it can place objects by itself, it also holds `placement.yaml`, `placement.safetensors` and
+`statistics.json` (what things rest on, their sizes); where it draws surfaces by their outlines, `surfaces.yaml` and
+`surfaces.safetensors`; where it remembers shapes, `memory.yaml` and `memory.safetensors`. A codec folder holds the two
+codec files, a placement, surface or memory folder its own.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from pathlib import Path
 from torch import nn
 
 from masker.codec import MaskCodec, MaskVAE
-from masker.config import CodecConfig, MaskerConfig, PlacementStageConfig, SurfaceStageConfig
+from masker.config import CodecConfig, MaskerConfig, MemoryStageConfig, PlacementStageConfig, SurfaceStageConfig
+from masker.memory import ShapeMemory
 from masker.model import MaskModel
 from masker.placement import PlacementPrior
 from masker.support import SupportStatistics
 from masker.surfaces import SurfacePrior
 from runtime.config import load_config, save_config
 from runtime.files import write_json
-from runtime.weights import load_weights, save_weights
+from runtime.weights import load_weights, read_weights, save_weights
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 
 STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
 SURFACE_FILES = ("surfaces.yaml", "surfaces.safetensors")
+MEMORY_FILES = ("memory.yaml", "memory.safetensors")
 
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
@@ -76,7 +79,8 @@ def export_masker(model: nn.Module, codec: MaskVAE, config: MaskerConfig, corpor
     save_weights(model, out / "model.safetensors")
     # Where a training started from is nobody's business who uses its weights.
     save_config(config.model_copy(update={"start_from": None}), out / "masker.yaml")
-    for folder, names in ((config.placement, PLACEMENT_FILES), (config.surface, SURFACE_FILES)):
+    parts = ((config.placement, PLACEMENT_FILES), (config.surface, SURFACE_FILES), (config.memory, MEMORY_FILES))
+    for folder, names in parts:
         if folder is not None:
             for name in names:
                 shutil.copyfile(Path(folder) / name, out / name)
@@ -131,6 +135,33 @@ def load_surfaces(folder: Path) -> SurfacePrior | None:
     prior = SurfacePrior(config.surface, config.text.width)
     load_weights(prior, folder / "surfaces.safetensors")
     return prior.eval().requires_grad_(False)
+
+
+def export_memory(memory: ShapeMemory, config: MemoryStageConfig, out: Path) -> None:
+    """Writes `memory.yaml` and `memory.safetensors` (int8 and fp16)."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_weights(memory, out / "memory.safetensors")
+    save_config(config, out / "memory.yaml")
+
+
+def load_memory(folder: Path) -> ShapeMemory | None:
+    """The remembered shapes of a folder; None where it holds none.
+
+    Raises:
+        UserError: the file does not fit.
+    """
+    if not (folder / "memory.yaml").is_file():
+        return None
+    config = load_config(MemoryStageConfig, folder / "memory.yaml")
+    path = folder / "memory.safetensors"
+    state = read_weights(path)
+    try:
+        (objects, code), (texts, _), (_, width) = (state[name].shape for name in ("codes", "words", "basis"))
+    except (KeyError, ValueError):
+        raise UserError(f"{path} holds no remembered shapes; make it again: stage memory") from None
+    memory = ShapeMemory(config.memory, objects, texts, code, width)
+    load_weights(memory, path)
+    return memory.eval()
 
 
 def load_statistics(folder: Path) -> SupportStatistics | None:

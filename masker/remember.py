@@ -1,0 +1,64 @@
+"""Stage `memory` of the mask model: training objects are remembered, nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from masker.config import MemoryStageConfig
+from masker.examples import MixedSource
+from masker.layout_encoder import GuideFrame
+from masker.memory import ShapeMemory, place_of
+from masker.tasks import stack
+from masker.texts import TextBook
+from masker.weights import export_memory, load_masker
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+
+BATCH = 32
+
+
+def remember(
+    settings: MemoryStageConfig, corpora: Sequence[Corpus], out: Path, texts: TextBook | None = None
+) -> ShapeMemory:
+    """Reads the codes of `settings.objects` training objects under exact boxes and writes them to `out/export`.
+
+    Args:
+        settings: Root config.
+        corpora: Where objects come from; only split train is looked at.
+        out: Run folder.
+        texts: Overrides the shared text encoder (tests).
+
+    Raises:
+        UserError: the masker has no shape codes.
+    """
+    config, codec, model, _ = load_masker(Path(settings.masker))
+    if not model.code_width:
+        raise UserError(f"{settings.masker} has no shape codes to remember; train stages silhouette and codes first")
+    texts = texts if texts is not None else TextBook.load(config.text)
+    examples = settings.examples.model_copy(
+        update={"form_shares": {"box": 1.0}, "box_jitter": 0.0, "canvas_share": 0.0, "surface_share": 0.0}
+    )
+    source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed)
+    numbers: dict[str, int] = {}
+    codes: list[torch.Tensor] = []
+    places: list[torch.Tensor] = []
+    rows: list[int] = []
+    for start in tqdm(range(0, settings.objects, BATCH), unit_scale=BATCH, unit="object"):
+        seen = [source.example(number) for number in range(start, min(start + BATCH, settings.objects))]
+        guide, masks = (
+            stack(values)[:, None] for values in ([one.guide for one in seen], [one.target for one in seen])
+        )
+        geometry = stack([example.geometry for example in seen])
+        frame = GuideFrame.of(guide)
+        assert model.shape_prior is not None
+        codes.append(model.shape_prior.read_codes(masks, frame))
+        places.append(place_of(frame, geometry))
+        rows += [numbers.setdefault(example.object, len(numbers)) for example in seen]
+    embeddings = torch.stack([texts.pooled(text) for text in numbers])
+    memory = ShapeMemory.of(settings.memory, torch.cat(codes), torch.cat(places), torch.tensor(rows), embeddings)
+    export_memory(memory, settings, out / "export")
+    return memory
