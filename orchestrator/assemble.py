@@ -17,6 +17,7 @@ from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from inpainter.controlnet_inpaint import ControlNetInpainter
+    from perception.segmenter import PanopticSegmenter
 
 ROOMS = ("planner", "masker", "inpainter")
 
@@ -83,6 +84,27 @@ def public_folders(config: ComposeConfig) -> dict[str, dict[str, Path]]:
     if absent:
         raise UserError(absent_message(absent, config.preset))
     return found
+
+
+def load_segmenter(config: ComposeConfig) -> PanopticSegmenter:
+    """The model that says what a photo shows, as `config.segmenter` names it.
+
+    Raises:
+        UserError: none is named, or its weights are not here.
+    """
+    from perception.segmenter import PanopticSegmenter
+
+    wanted = config.segmenter
+    if wanted.path is None:
+        raise UserError("no segmentation model is named; set segmenter.path to a folder or hub id (docs/photos.md)")
+    source = Source("segmenter.path", wanted.path, wanted.revision)
+    folder = present(source) if config.offline else fetch(source)
+    if folder is None:
+        raise UserError(
+            f"{wanted.path} is not on this machine; fetch it once with --set offline=false, or name a folder: "
+            "--set segmenter.path=DIR"
+        )
+    return PanopticSegmenter.from_pretrained(folder, device=wanted.device, threshold=wanted.threshold)
 
 
 def assemble(config: ComposeConfig) -> Models:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli_photo import PHOTO_OPTIONS, order_photo, refuse_for_run
+
 if TYPE_CHECKING:
+    from orchestrator.cli_photo import PhotoOrder
     from orchestrator.edits import Insertion, Wish
     from scene.guidance import Guidance
 
@@ -26,16 +29,16 @@ _GUIDES: list[Any] = [
 ]
 
 
-def _with_guides(command: Any) -> Any:
-    for option in reversed(_GUIDES):
+def _with_options(command: Any) -> Any:
+    for option in reversed([*_GUIDES, *PHOTO_OPTIONS]):
         command = option(command)
     return command
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN|IMAGE")
 @click.argument("words", metavar="OBJECT")
-@_with_guides
+@_with_options
 @click.option("--behind", multiple=True, metavar="LAYER", help="Put it behind this layer (id or words); repeatable.")
 @click.option("--context", default="", help="Caption of the scene [default: the run's prompt].")
 @click.option("-n", "count", type=int, default=4, show_default=True, help="Candidate masks, 1 to 16.")
@@ -63,11 +66,17 @@ def insert(
     dry_run: bool,
     sheet: Path | None,
     as_json: bool,
+    panoptic: str | None,
+    preset: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
 ) -> None:
-    """Insert OBJECT ("a brown dog") into the scene of RUN, finished or not.
+    """Insert OBJECT ("a brown dog") into the scene of RUN, finished or not, or into a photograph.
 
     Candidate masks are predicted, guided by a box, a blob or a scribble, or freely; the best is rendered and becomes
-    a step of the history. The contact sheet of all candidates lies in that step's folder.
+    a step of the history. The contact sheet of all candidates lies in that step's folder. IMAGE (JPEG, PNG, WebP, TIFF,
+    BMP; up to 24 megapixels) becomes a new run, whose full.png has the photo's own size (docs/photos.md).
     """
     from orchestrator.compose import Composer, check_seed
     from orchestrator.config import clean_prompt
@@ -76,8 +85,15 @@ def insert(
         check_seed(seed)
     _check_sheet(sheet, dry_run)
     context = clean_prompt(context) if context else ""
-    guidance, wish = _checked(run, words, (box, blob, scribble, tightness), behind, count, pick)
-    _, loaded = Composer.for_run(run)
+    photo = None
+    if run.is_file():
+        settings: dict[str, Any] = {"preset": preset, "config": config, "overrides": overrides, "out": out}
+        photo = order_photo(run, panoptic=panoptic, seed=seed, context=context, **settings)
+        run = photo.out
+    else:
+        refuse_for_run(run, panoptic=panoptic, preset=preset, config=config, set=overrides, out=out)
+    guidance, wish = _checked(run, photo, words, (box, blob, scribble, tightness), behind, count, pick)
+    loaded = photo.begin() if photo else Composer.for_run(run)[1]
     try:
         if loaded.models.notice:
             click.echo(loaded.models.notice, err=True)
@@ -96,7 +112,7 @@ def insert(
         "dry_run": dry_run,
         "label": wish.proposal.label,
         "sheet": str(target),
-        "picture": None if dry_run else str(run / "final.png"),
+        "picture": None if dry_run else str(run / ("full.png" if loaded.folder.photo else "final.png")),
         "candidates": [{"score": round(c.score, 6), **c.details} for c in insertion.candidates],
         "pick": insertion.chosen + 1,
         "step": step.to_json() if step else None,
@@ -105,17 +121,28 @@ def insert(
 
 
 def _checked(
-    run: Path, words: str, guide: tuple[Any, ...], behind: tuple[str, ...], count: int, pick: int | None
+    run: Path,
+    photo: PhotoOrder | None,
+    words: str,
+    guide: tuple[Any, ...],
+    behind: tuple[str, ...],
+    count: int,
+    pick: int | None,
 ) -> tuple[Guidance | None, Wish]:
-    """All that can be wrong without a model, before any is loaded."""
+    """All that can be wrong without a model, before any is loaded. Guides on a photo are in pixels of its own size."""
     from orchestrator.edits import Wish
     from orchestrator.guides import parse_guide
     from orchestrator.run_folder import RunFolder
 
-    folder = RunFolder.open(run, write=False)
-    vocabulary, preset = folder.vocabulary(), str(folder.facts["config"].get("preset"))
-    guidance = parse_guide(folder.size, *guide)
-    wish = Wish.checked(words, folder.scene(), vocabulary, preset, behind=behind, count=count, pick=pick)
+    if photo is not None:
+        vocabulary, preset, scene = photo.vocabulary, photo.config.preset, photo.scene
+        drawn_on = photo.start.photo.size
+    else:
+        folder = RunFolder.open(run, write=False)
+        vocabulary, preset, scene = folder.vocabulary(), str(folder.facts["config"].get("preset")), folder.scene()
+        drawn_on = folder.photo.size if folder.photo else folder.size
+    guidance = parse_guide(drawn_on, *guide, canvas=scene.size)
+    wish = Wish.checked(words, scene, vocabulary, preset, behind=behind, count=count, pick=pick)
     unknown = vocabulary.unknown(words)
     if unknown:
         click.echo(f"unknown to preset {preset}: {', '.join(unknown)}", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.config import ComposeConfig, clean_prompt, load_preset
 from orchestrator.given import GivenObject, with_given
+from orchestrator.photograph import StartingPhoto
 from orchestrator.planned import FixedPlanner
 from orchestrator.ports import Models
 from orchestrator.rendering import check_seed
@@ -89,6 +90,7 @@ class Composer:
         out: Path | str,
         plan: Sequence[Proposal] = (),
         layout: Sequence[GivenObject] = (),
+        photo: StartingPhoto | None = None,
     ) -> Run:
         """Starts a run in a new folder, or goes on with the same run if `out` holds it already.
 
@@ -98,29 +100,51 @@ class Composer:
             out: run folder.
             plan: objects in place of the planner's, rearmost first.
             layout: objects with their masks that the scene starts with, rearmost first.
+            photo: what the scene starts from in place of an empty canvas; it also decides the canvas's size.
 
         Raises:
             UserError: bad prompt or seed, folder not usable, or it holds a different run.
         """
         prompt, out = clean_prompt(prompt), Path(out)
         check_seed(seed)
+        if photo is not None and layout:
+            raise UserError("a photo brings its own layout; give --layout or a photo, not both")
+        if photo is not None:
+            return self._start_in_photo(prompt, seed, out, photo, plan)
         own = [entry.to_json() for entry in plan], [item.to_json() for item in layout]
         if (out / "run.json").exists():
             return self._continue(prompt, seed, out, *own)
+        facts = self._facts(prompt, seed, self.config)
+        facts |= {name: entries for name, entries in zip(("plan", "layout"), own, strict=True) if entries}
+        return self._run(RunFolder.create(out, facts), self.config)
+
+    def _facts(self, prompt: str, seed: int, config: ComposeConfig) -> dict[str, Any]:
+        """What every `run.json` holds."""
         from orchestrator.versions import versions
 
-        facts = {
+        return {
             "prompt": prompt,
             "seed": seed,
-            "size": list(self.config.size),
-            "config": self.config.model_dump(mode="json"),
+            "size": list(config.size),
+            "config": config.model_dump(mode="json"),
             "unknown": self.models.vocabulary.unknown(prompt),
             "versions": versions(),
             "weights": dict(self.models.weights),
             "notice": self.models.notice,
         }
-        facts |= {name: entries for name, entries in zip(("plan", "layout"), own, strict=True) if entries}
-        return self._run(RunFolder.create(out, facts), self.config)
+
+    def _start_in_photo(self, prompt: str, seed: int, out: Path, photo: StartingPhoto, plan: Sequence[Proposal]) -> Run:
+        if (out / "run.json").exists():
+            raise UserError(f'{out} holds a run; choose another --out, or go on: smartscene insert {out} "OBJECT"')
+        canvas = photo.canvas
+        config = self.config.model_copy(update={"width": canvas.width, "height": canvas.height})
+        entry, files = photo.packed(self.models.vocabulary)
+        facts = self._facts(prompt, seed, config) | {"photo": entry}
+        if plan:
+            facts["plan"] = [item.to_json() for item in plan]
+        run = self._run(RunFolder.create(out, facts, files), config)
+        run.finish()
+        return run
 
     def _continue(
         self, prompt: str, seed: int, out: Path, plan: list[dict[str, Any]], layout: list[dict[str, Any]]

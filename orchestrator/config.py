@@ -77,6 +77,19 @@ class Needs(Config):
     """Size of the public weights on disk."""
 
 
+class SegmenterSettings(Config):
+    """Which model says what a photo shows (`smartscene insert IMAGE` without --panoptic)."""
+
+    path: str | None = None
+    """Folder, or id on a model hub, of a panoptic Mask2Former or OneFormer in the transformers format; None = none."""
+    revision: str | None = None
+    """Commit on the hub."""
+    device: str = "cpu"
+    """torch device."""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Regions that the model is less sure of are left out."""
+
+
 class ComposeConfig(Config):
     """Root config of `generate`, `step` and `resume`."""
 
@@ -108,6 +121,7 @@ class ComposeConfig(Config):
     planner: PlannerSettings = PlannerSettings()
     masker: MaskerSettings = MaskerSettings()
     inpainter: InpainterSettings = InpainterSettings()
+    segmenter: SegmenterSettings = SegmenterSettings()
 
     @field_validator("preset", "world")
     @classmethod

@@ -104,7 +104,7 @@ def _ora(folder: RunFolder, scene: LayeredScene) -> bytes:
         path = f"data/layer{number:03d}.png"
         ET.SubElement(stack, "layer", name=name, src=path, x=str(box.x0), y=str(box.y0), opacity="1.0")
         files[path] = png_bytes(pixels)
-    ground = np.full((*scene.size.shape, 4), 255, np.uint8)
+    ground = np.dstack([scene.bare, np.full(scene.size.shape, 255, np.uint8)])
     ET.SubElement(stack, "layer", name="canvas", src="data/canvas.png", x="0", y="0", opacity="1.0")
     files["data/canvas.png"] = png_bytes(ground)
     thumbnail = Image.fromarray(scene.image)
@@ -182,6 +182,8 @@ def _coco(folder: RunFolder, scene: LayeredScene) -> bytes:
 def _webp(folder: RunFolder, scene: LayeredScene) -> bytes:
     """Lossless film of every step on the way to the head, the last one longest."""
     frames = [Image.fromarray(folder.shown(step)) for step in folder.history.path() if step.outcome in SHOWN]
+    if folder.photo:
+        frames.insert(0, Image.fromarray(folder.start.image))
     buffer = io.BytesIO()
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     frames[0].save(

@@ -22,15 +22,18 @@ def parse_guide(
     blob: str | None = None,
     scribble: Path | None = None,
     tightness: float | None = None,
+    *,
+    canvas: Size | None = None,
 ) -> Guidance | None:
     """The one guide that was given, or None.
 
     Args:
-        size: canvas.
+        size: what the numbers are pixels of, and the scribble has: the canvas, or a photo at its own size.
         box: "x0,y0,x1,y1".
         blob: "cx,cy,rx,ry".
         scribble: PNG of the canvas's size.
         tightness: 0 to 1; None = 1.
+        canvas: the canvas, where that is not `size`; the guide is scaled to it.
 
     Raises:
         UserError: more than one guide, a tightness without one, or a guide that cannot be used.
@@ -41,13 +44,27 @@ def parse_guide(
     if not given and tightness is not None:
         raise UserError("--tightness needs a guide; add --box, --blob or --scribble")
     tight = 1.0 if tightness is None else tightness
+    canvas = canvas or size
+    fx, fy = canvas.width / size.width, canvas.height / size.height
     if box is not None:
-        return Guidance.from_box(Box.parse(box, size), size, tight)
+        x0, y0, x1, y1 = Box.parse(box, size)
+        scaled = Box(int(x0 * fx), int(y0 * fy), int(np.ceil(x1 * fx)), int(np.ceil(y1 * fy)))
+        return Guidance.from_box(scaled, canvas, tight)
     if blob is not None:
-        return Guidance.from_blob(*parse_blob(blob, size), size, tight)
+        cx, cy, rx, ry = parse_blob(blob, size)
+        return Guidance.from_blob(cx * fx, cy * fy, rx * fx, ry * fy, canvas, tight)
     if scribble is not None:
-        return Guidance.from_scribble(read_scribble(scribble, size), tight)
+        return Guidance.from_scribble(_scaled(read_scribble(scribble, size), canvas), tight)
     return None
+
+
+def _scaled(drawn: np.ndarray, canvas: Size) -> np.ndarray:
+    """A drawing, bool (H, W), on the canvas: a pixel is drawn where a third of it is, and thin strokes stay whole."""
+    if drawn.shape == canvas.shape:
+        return drawn
+    grey = Image.fromarray(drawn.astype(np.uint8) * 255)
+    coverage = np.asarray(grey.resize(canvas, Image.Resampling.BOX))
+    return np.asarray(coverage >= min(85, int(coverage.max())))
 
 
 def read_scribble(path: Path, size: Size) -> np.ndarray:

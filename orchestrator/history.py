@@ -118,6 +118,7 @@ class History:
         branches: name -> step id; the current one moves with the head.
         branch: name of the current branch.
         trail: heads that undo left, the last one first to be redone.
+        reserved: so many ids are taken by the layers that the run starts with (the parts of a photo); steps come after.
     """
 
     steps: Mapping[int, StepRecord] = field(default_factory=dict)
@@ -125,11 +126,12 @@ class History:
     branches: Mapping[str, int] = field(default_factory=lambda: {MAIN: ROOT})
     branch: str = MAIN
     trail: tuple[int, ...] = ()
+    reserved: int = 0
 
     @property
     def next_id(self) -> int:
         """The id of the next step."""
-        return max(self.steps, default=ROOT) + 1
+        return max(self.steps, default=self.reserved) + 1
 
     def path(self, to: int | None = None) -> list[StepRecord]:
         """Steps from the empty canvas to `to` (default: the head).

@@ -101,6 +101,12 @@ def edit(run: Run, layer: str, wanted: Edit) -> StepRecord:
     """
     what = wanted.checked()
     target = run.scene.find(layer)
+    parts = run.folder.photo.ids if run.folder.photo else frozenset()
+    if target.id in parts:
+        raise UserError(
+            f"{target.id} {target.description} is a part of the photo, and what it hides was never seen; only what was "
+            "added can be edited (smartscene insert puts things over it)"
+        )
     if not wanted.delete and any(other.rgba is None for other in run.scene.layers):
         raise UserError(f"layers have no pixels yet; draw them first: smartscene resume {run.folder.path}")
     origins = origins_of(run)
@@ -124,7 +130,8 @@ def _said(what: str, wanted: Edit) -> str:
 def origins_of(run: Run) -> dict[int, Origin]:
     """Of each layer at the head, how its pixels came about."""
     root = int(run.folder.facts["seed"])
-    found: dict[int, Origin] = {}
+    parts = run.folder.photo.ids if run.folder.photo else ()
+    found = {id: Origin("", StepSeed(root, id), "", drawn=False) for id in parts}
     for step in run.folder.history.path():
         if step.outcome == "placed":
             seed = StepSeed(root if step.seed is None else step.seed, step.index, step.attempt)

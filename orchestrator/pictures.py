@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from orchestrator.history import StepRecord
 from scene.candidates import MaskCandidate
 from scene.geometry import Size
 from scene.guidance import Guidance
@@ -40,11 +39,11 @@ def caption(
     draw.text((x, y), text, fill=fill, font=font)
 
 
-def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], size: Size) -> np.ndarray:
+def strip_picture(frames: Sequence[tuple[str, np.ndarray, np.ndarray]], size: Size) -> np.ndarray:
     """All steps side by side: caption, picture, layout.
 
     Args:
-        frames: (step, image uint8 (H, W, 3), layout uint8 (H, W, 3)) in order.
+        frames: (caption, image uint8 (H, W, 3), layout uint8 (H, W, 3)) in order.
         size: canvas size.
 
     Returns:
@@ -56,10 +55,9 @@ def strip_picture(frames: Sequence[tuple[StepRecord, np.ndarray, np.ndarray]], s
         "RGB", (columns * (FRAME_WIDTH_PX + GAP_PX) + GAP_PX, 2 * (height + GAP_PX) + CAPTION_PX + GAP_PX), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    for column, (step, image, layout) in enumerate(frames):
+    for column, (words, image, layout) in enumerate(frames):
         x = GAP_PX + column * (FRAME_WIDTH_PX + GAP_PX)
-        words = step.words
-        caption(draw, x, 3, f"{step.index}. {words}", FRAME_WIDTH_PX)
+        caption(draw, x, 3, words, FRAME_WIDTH_PX)
         for row, pixels in enumerate((image, layout)):
             small = Image.fromarray(pixels).resize((FRAME_WIDTH_PX, height), Image.Resampling.LANCZOS)
             sheet.paste(small, (x, CAPTION_PX + GAP_PX + row * (height + GAP_PX)))

@@ -1,4 +1,4 @@
-"""What a run shows of its head: final.png, layout.png, strip.png, scene.json and layers/."""
+"""What a run shows of its head: final.png, layout.png, strip.png, scene.json and layers/; of a photo also full.png."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.asked import live_graph
 from orchestrator.disk import save_png, told_clearly
 from orchestrator.pictures import strip_picture
-from runtime.files import write_json
+from runtime.files import write_bytes, write_json
 from scene.graph import graph_to_json
 from scene.layers import LayeredScene
 from scene.layout import layout_picture
@@ -56,8 +56,14 @@ def write_products(folder: RunFolder, scene: LayeredScene, graph: nx.MultiDiGrap
     with told_clearly(path):
         save_png(path / "final.png", scene.image)
         save_png(path / "layout.png", layout_picture(scene.layout))
+        if folder.photo:
+            write_bytes(path / "full.png", folder.photo.full(scene))
         shown = [step for step in folder.history.path() if step.outcome in SHOWN]
-        frames = [(step, folder.shown(step), folder.picture(step.index, "layout", "RGB")) for step in shown]
+        frames = [("photo", folder.start.image, layout_picture(folder.start.layout))] if folder.photo else []
+        frames += [
+            (f"{step.index}. {step.words}", folder.shown(step), folder.picture(step.index, "layout", "RGB"))
+            for step in shown
+        ]
         save_png(path / "strip.png", strip_picture(frames, folder.size))
         layers = path / "layers"
         layers.mkdir(exist_ok=True)

@@ -357,10 +357,12 @@ class Run:
     def limit(self) -> str:
         """Why the loop must stop now, or ""."""
         vocabulary = self.models.vocabulary
+        parts = self.folder.photo.ids if self.folder.photo else ()
         objects = [
             layer
             for layer in self.scene.layers
-            if layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface"
+            if (layer.id not in parts)
+            and (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
         ]
         if len(objects) >= self.config.max_objects:
             return f"max_objects = {self.config.max_objects} reached"

@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from orchestrator.disk import digest, png_bytes, save_png, told_clearly
 from orchestrator.history import MAIN, ROOT, History, StepRecord
 from orchestrator.lock import LOCK, Lock
 from orchestrator.migrations import RUN_SCHEMA_VERSION, read_json
+from orchestrator.photograph import FOLDER as PHOTO_FOLDER
+from orchestrator.photograph import KeptPhoto
 from runtime.files import write_bytes, write_json
 from scene.errors import UserError
 from scene.geometry import Size
@@ -33,6 +36,9 @@ class RunFolder:
     def __init__(self, path: Path, facts: dict[str, Any], history: History, lock: Lock | None) -> None:
         self.path, self.facts, self.history, self._lock = path, facts, history, lock
         self.size = Size(*facts["size"])
+        self.photo = KeptPhoto(path, facts["photo"]) if facts.get("photo") else None
+        if self.photo:
+            self.history = replace(history, reserved=max(self.photo.ids, default=ROOT))
 
     @property
     def writable(self) -> bool:
@@ -55,8 +61,14 @@ class RunFolder:
             raise UserError(f"cannot write to {probe} ({error.strerror}); choose another --out") from None
 
     @classmethod
-    def create(cls, path: Path, facts: Mapping[str, Any]) -> RunFolder:
-        """Makes a new run; `facts` goes into `run.json` and must hold prompt, seed, size and config."""
+    def create(cls, path: Path, facts: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> RunFolder:
+        """Makes a new run; `facts` goes into `run.json` and must hold prompt, seed, size and config.
+
+        Args:
+            path: where.
+            facts: for `run.json`.
+            files: written before it, by path within the run.
+        """
         cls.check_free(path)
         with told_clearly(path):
             (path / "steps").mkdir(parents=True, exist_ok=True)
@@ -65,6 +77,9 @@ class RunFolder:
         try:
             with told_clearly(path):
                 _sweep(path)
+                for name, data in (files or {}).items():
+                    (path / name).parent.mkdir(exist_ok=True)
+                    write_bytes(path / name, data)
                 write_json(path / "run.json", complete)
         except BaseException:
             lock.close()
@@ -201,13 +216,19 @@ class RunFolder:
         data = png_bytes(pixels)
         return data if digest(data) == step.files[name] else None
 
+    @cached_property
+    def start(self) -> LayeredScene:
+        """What the run starts from: an empty canvas, or a photo and its parts."""
+        prompt = self.facts["prompt"]
+        return self.photo.scene(self.size, prompt) if self.photo else LayeredScene(self.size, prompt)
+
     def scene(self, to: int | None = None) -> LayeredScene:
         """The scene at a step (default: the head), rebuilt from the steps.
 
         Raises:
             UserError: a picture is missing or broken, or a step names layers that are not there.
         """
-        scene = LayeredScene(self.size, self.facts["prompt"])
+        scene = self.start
         for step in self.history.path(to):
             try:
                 scene = self._replay(scene, step)
@@ -257,6 +278,7 @@ def _is_bare(path: Path) -> bool:
     """Empty, but for what a start that was killed before run.json leaves."""
     for item in path.iterdir():
         bare_steps = item.name == "steps" and item.is_dir() and not any(item.iterdir())
+        bare_steps |= item.name == PHOTO_FOLDER and item.is_dir() and (path / LOCK).exists()
         if not (item.name == LOCK or bare_steps or (item.name.startswith(".run.json.") and item.suffix == ".tmp")):
             return False
     return True

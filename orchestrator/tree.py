@@ -112,9 +112,8 @@ def tree_picture(folder: RunFolder) -> np.ndarray:
         outline = HIGHLIGHT if is_head else INK if index in on_path else LINE
         draw.rectangle((x - 2, y - 2, x + THUMB_WIDTH_PX + 1, y + thumb_height + 1), outline=outline, width=3)
         there = history.steps.get(index)
-        first = (
-            f"{index}  {there.words if there and there.outcome == 'placed' else there.outcome if there else 'empty'}"
-        )
+        start = "photo" if folder.photo else "empty"
+        first = f"{index}  {there.words if there and there.outcome == 'placed' else there.outcome if there else start}"
         caption(draw, x, y + thumb_height + 4, first, THUMB_WIDTH_PX, 13, HIGHLIGHT if is_head else INK)
         names = ", ".join(_names(history, index))
         second = names or (there.reason if there and there.outcome != "placed" else "")
@@ -128,7 +127,7 @@ def _thumb(folder: RunFolder, index: int) -> Image.Image:
     """The newest picture on the way to a step; what placed nothing is shown pale."""
     shown = [step for step in folder.history.path(index) if step.outcome in SHOWN]
     if not shown:
-        return Image.new("RGB", (folder.size.width, folder.size.height), "white")
+        return Image.fromarray(folder.start.image)
     pixels = folder.shown(shown[-1])
     if shown[-1].index != index and folder.history.steps[index].outcome in ("rejected", "skipped"):
         pixels = 255 - (255 - pixels) // 3

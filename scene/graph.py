@@ -41,7 +41,10 @@ def scene_graph(scene: LayeredScene) -> nx.MultiDiGraph:
             if i == j or box_a is None or box_b is None:
                 continue
             beside = [] if surfaces & {a.id, b.id} else box_relations(box_a, box_b)
-            for relation in (*beside, *mask_relations(a.mask, b.mask, i > j)):
+            shared = box_a.intersection(box_b)
+            inside = (slice(shared.y0, shared.y1), slice(shared.x0, shared.x1))
+            meet = shared.area > 0 and (a.mask[inside] & b.mask[inside]).any()  # else no mask relation can hold
+            for relation in (*beside, *(mask_relations(a.mask, b.mask, i > j) if meet else ())):
                 graph.add_edge(a.id, b.id, key=relation, relation=relation, origin="masks")
             if graph.has_edge(a.id, b.id, key="in front of"):
                 hidden = round(float((a.mask & b.mask).sum() / b.mask.sum()), 4)

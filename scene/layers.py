@@ -115,11 +115,19 @@ def composite(image: np.ndarray, rgba: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class LayeredScene:
-    """Canvas, prompt and layers back to front. The canvas starts white."""
+    """Canvas, prompt and layers back to front.
+
+    Attributes:
+        size: of the canvas.
+        prompt: global prompt.
+        layers: back to front.
+        ground: what the canvas shows before any layer, uint8 (H, W, 3): a photograph; None = white.
+    """
 
     size: Size
     prompt: str
     layers: tuple[Layer, ...] = ()
+    ground: np.ndarray | None = None
 
     def position(self, id: int) -> int:
         """Where layer `id` stands, 0 = rearmost.
@@ -208,10 +216,17 @@ class LayeredScene:
         """`visible_masks` of one layer."""
         return self.visible_masks()[self.position(id)]
 
+    @property
+    def bare(self) -> np.ndarray:
+        """The canvas without layers, a new uint8 (H, W, 3)."""
+        if self.ground is not None:
+            return self.ground.copy()
+        return np.full((*self.size.shape, 3), 255, dtype=np.uint8)
+
     @cached_property
     def image(self) -> np.ndarray:
-        """All rendered layers with their effects over white, uint8 (H, W, 3)."""
-        image = np.full((*self.size.shape, 3), 255, dtype=np.uint8)
+        """All rendered layers with their effects over the ground, uint8 (H, W, 3)."""
+        image = self.bare
         for layer in self.layers:
             image = layer.over(image)
         return image

@@ -152,6 +152,10 @@ class Vocabulary:
         mentions = self.find(lowered)
         return mentions[0].label if mentions else None
 
+    def exact(self, text: str) -> str | None:
+        """The category whose name, synonym or plural a text is, word for word; None if it is none."""
+        return self._forms.get(" ".join(text.lower().split()), (None, False))[0]
+
     def unknown(self, text: str) -> list[str]:
         """Words that seem to name an object but belong to no category, in order, each once.
 

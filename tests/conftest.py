@@ -20,6 +20,31 @@ def codraw_dir() -> Path:
     return folder
 
 
+def _sample(name: str) -> Path:
+    folder = Path(os.environ.get("SMARTSCENE_DATA") or ROOT.parent / "shared" / "data") / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder} (set SMARTSCENE_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coco_panoptic_dir() -> Path:
+    """The COCO panoptic sample, or skip."""
+    return _sample("coco_panoptic_sample")
+
+
+@pytest.fixture(scope="session")
+def coco_dir() -> Path:
+    """The COCO instances and captions sample, or skip."""
+    return _sample("coco_sample")
+
+
+@pytest.fixture(scope="session")
+def cocoa_dir() -> Path:
+    """The COCOA sample, or skip."""
+    return _sample("cocoa_sample")
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(codraw_dir: Path, tmp_path_factory: pytest.TempPathFactory):
     """60 real CoDraw scenes, imported once per test session."""
