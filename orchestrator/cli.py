@@ -18,6 +18,7 @@ from orchestrator.cli_export import export
 from orchestrator.cli_history import branch, diff, redo, show, summary, undo
 from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
+from orchestrator.cli_studio import studio
 from scene.errors import UserError
 
 
@@ -31,6 +32,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(insert)
+cli.add_command(studio)
 for command in (check, order, edit, batch, export, show, undo, redo, branch, diff):
     cli.add_command(command)
 
