@@ -151,7 +151,8 @@ class ControlNetInpainter:
         """Draws objects as whole layers; none sees another, and none depends on what is drawn beside it.
 
         Returns:
-            uint8 (H, W, 4) each: zero outside its mask, feathered inwards, hidden parts included.
+            uint8 (H, W, 4) each: zero outside its mask, feathered inwards unless it is drawn in tiles, hidden parts
+            included.
 
         Raises:
             ModelError: a mask is empty.
@@ -163,10 +164,11 @@ class ControlNetInpainter:
         coarse = self._windows(drawings, windows, "inpaint", self.sampler.batch)
         layers = []
         for drawing, window, picture in zip(drawings, windows, coarse, strict=True):
-            tile_px = self.window_config.tile_px
+            tile_px, feather_px = self.window_config.tile_px, self.window_config.feather_px
             if tile_px is not None and self._is_tiled(window):
                 picture = self._tiled(drawing, picture, tile_px, "tile", self.sampler.tile_steps)
-            layers.append(cut_out(picture, drawing.mask, self.window_config.feather_px))
+                feather_px = 0.0  # surfaces meet: two soft edges would show what lies behind both
+            layers.append(cut_out(picture, drawing.mask, feather_px))
         return layers
 
     def _windows(

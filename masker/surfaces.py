@@ -23,6 +23,7 @@ from perception.codes import CodeModel
 from scene.geometry import Box, Size
 
 ROWS = 64  # rows of the layout that are looked at
+OPENING_FRAC = 0.08  # an edge that jumps by so much of the canvas height within a column is that of an opening
 STRAIGHT_FRAC = 0.012  # an outline may be straightened by so much of the canvas height
 BORDER_FRAC = 0.02  # an outline so near to the canvas border reaches it
 JOIN_FRAC = 0.06  # one so near to another surface's edge, on average, is joined to it
@@ -108,7 +109,18 @@ def read_outline(mask: np.ndarray) -> np.ndarray:
     empty_at = 0.0 if not len(rows) or rows.mean() < height / 2 else 1.0
     top = np.where(any_here, mask.argmax(axis=0) / height, empty_at)
     bottom = np.where(any_here, 1 - mask[::-1].argmax(axis=0) / height, empty_at)
-    return np.concatenate([top, bottom]).astype(np.float32)
+    return np.concatenate([_bridged(top, 1), _bridged(bottom, -1)]).astype(np.float32)
+
+
+def _bridged(edge: np.ndarray, inwards: int) -> np.ndarray:
+    """An edge (N,) without doors and other openings: where it jumps inwards and soon back, it goes straight across."""
+    edge, steps = edge.copy(), np.diff(edge) * inwards
+    for first in np.nonzero(steps > OPENING_FRAC)[0]:
+        for last in range(first + 1, min(first + 1 + len(edge) // 2, len(steps))):
+            if steps[last] < -OPENING_FRAC:
+                edge[first : last + 2] = np.linspace(edge[first], edge[last + 1], last + 2 - first)
+                break
+    return edge
 
 
 def runs(columns: np.ndarray) -> np.ndarray:

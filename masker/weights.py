@@ -85,12 +85,14 @@ def export_masker(model: nn.Module, codec: MaskVAE, config: MaskerConfig, corpor
             for name in names:
                 shutil.copyfile(Path(folder) / name, out / name)
     labels = dict.fromkeys(label for corpus in corpora for label in corpus.labels)
-    kinds = {label: corpus.vocabulary.kind(label) for corpus in corpora for label in corpus.labels}
+    movable = {
+        label for corpus in corpora for label in corpus.labels if corpus.vocabulary.kind(label) != "surface"
+    }  # a table top that one world stands things on is a thing in another
     facts = {
         "world": "+".join(corpus.name for corpus in corpora),
         "licence": " and ".join(dict.fromkeys(corpus.licence for corpus in corpora)),
         "labels": list(labels),
-        "surfaces": [label for label in labels if kinds[label] == "surface"],
+        "surfaces": [label for label in labels if label not in movable],
     }
     write_json(out / "labels.json", facts)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.ndimage import label
 
-from masker.readout import drop_specks, lift_thin_parts, read_mask, read_surface
+from masker.readout import bridge_parts, drop_specks, lift_thin_parts, read_mask, read_surface
 from masker.windows import Window, sample_coverage, to_canvas
 from scene.geometry import Size
 
@@ -64,3 +66,24 @@ def test_nothing_in_nothing_out() -> None:
     empty = np.zeros((64, 64), dtype=np.float32)
     assert not read_mask(empty, WINDOW, SIZE, 0.5, 0.02).any()
     assert not read_surface(empty, WINDOW, SIZE, 0.5).any()
+
+
+def _lamp(stem: float) -> np.ndarray:
+    """A shade and a foot with a stem of the given surety between them, (40, 40)."""
+    view = np.zeros((40, 40), dtype=np.float32)
+    view[4:12, 12:28] = view[32:36, 14:26] = 0.95
+    view[12:32, 19:21] = stem
+    return view
+
+
+def test_parts_that_hang_together_faintly_are_joined() -> None:
+    view = _lamp(0.2)
+    bridged = bridge_parts(view, 0.5)
+    assert label(view > 0.5)[1] == 2 and label(bridged > 0.5)[1] == 1
+    assert (bridged >= view).all()
+    assert (bridged > 0.5)[12:32].sum() == 2 * 20, "as wide as the stem is seen, and nowhere else"
+
+
+@pytest.mark.parametrize("view", [_lamp(0.02), _lamp(0.9), np.zeros((8, 8), np.float32)], ids=["far", "one", "none"])
+def test_parts_with_nothing_between_them_stay_apart(view: np.ndarray) -> None:
+    assert np.array_equal(bridge_parts(view, 0.5), view)
