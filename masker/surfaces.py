@@ -115,7 +115,7 @@ def read_outline(mask: np.ndarray) -> np.ndarray:
 def _bridged(edge: np.ndarray, inwards: int) -> np.ndarray:
     """An edge (N,) without doors and other openings: where it jumps inwards and soon back, it goes straight across."""
     edge, steps = edge.copy(), np.diff(edge) * inwards
-    for first in np.nonzero(steps > OPENING_FRAC)[0]:
+    for first in map(int, np.nonzero(steps > OPENING_FRAC)[0]):
         for last in range(first + 1, min(first + 1 + len(edge) // 2, len(steps))):
             if steps[last] < -OPENING_FRAC:
                 edge[first : last + 2] = np.linspace(edge[first], edge[last + 1], last + 2 - first)
