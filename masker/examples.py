@@ -26,6 +26,7 @@ from masker.windows import (
 from runtime.seeding import numpy_rng
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.store import Corpus
+from scene.errors import UserError
 from scene.geometry import Box
 from scene.seeds import derive_seed
 
@@ -147,7 +148,7 @@ class ExampleSource:
         fine: int | None = None,
     ) -> None:
         self.corpus, self.config, self.resolution, self.seed = corpus, config, resolution, seed
-        self.fine = fine or resolution
+        self.fine, self.split = fine or resolution, split
         self.records: Sequence[SceneRecord] = corpus.records(split)
         self.labels: tuple[str, ...] = tuple(labels) if labels is not None else ("", *corpus.labels)
         self._row = {label: row for row, label in enumerate(self.labels)}
@@ -237,6 +238,8 @@ class ExampleSource:
     def _draw(self, rng: np.random.Generator) -> tuple[SceneRecord, int, GuideForm]:
         surface = rng.random() < self.config.surface_share and bool(self._surface)
         pool = self._surface if surface else self._movable
+        if not pool:
+            raise UserError(f"{self.corpus.path} has no objects in split {self.split}; give a corpus with more scenes")
         weights = np.array([self.config.form_shares.get(form, 0.0) for form in FORMS])
         for _ in range(100):
             number, k = pool[int(rng.integers(len(pool)))]

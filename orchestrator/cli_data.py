@@ -44,6 +44,59 @@ def codraw(src: Path, dst: Path) -> None:
     click.echo(f"{len(corpus.records())} scenes in {dst} ({corpus.licence}: non-commercial use only)")
 
 
+def _photo_options(command: Any) -> Any:
+    options = [
+        click.argument("src", type=click.Path(path_type=Path)),
+        click.argument("dst", type=click.Path(path_type=Path)),
+        click.option("--images", type=click.Path(path_type=Path), help="Where the photos lie  [default: in SRC]."),
+        click.option("--skip-broken", is_flag=True, help="Leave broken photos out and list them in DST/build.json."),
+        click.option("--limit", type=click.IntRange(1), help="At most so many photos."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@import_.command()
+@_photo_options
+def cocoa(src: Path, dst: Path, **options: Any) -> None:
+    """Import COCO-Amodal (COCOA): SRC is its JSON file or a folder with some; DST becomes the corpus folder."""
+    from scene.corpus.cocoa import import_cocoa
+
+    _import(import_cocoa, src, dst, options)
+
+
+@import_.command()
+@_photo_options
+def coco(src: Path, dst: Path, **options: Any) -> None:
+    """Import COCO instances and captions: SRC is an instances*.json, or the folder with annotations/ and images/."""
+    from scene.corpus.coco import import_coco
+
+    _import(import_coco, src, dst, options)
+
+
+@import_.command(name="coco-panoptic")
+@_photo_options
+def coco_panoptic(src: Path, dst: Path, **options: Any) -> None:
+    """Import COCO panoptic: SRC is a panoptic*.json with its PNG folder beside it, or the folder that holds both."""
+    from scene.corpus.coco_panoptic import import_coco_panoptic
+
+    _import(import_coco_panoptic, src, dst, options)
+
+
+def _import(importer: Any, src: Path, dst: Path, options: dict[str, Any]) -> None:
+    from tqdm import tqdm
+
+    def bar(photos: Iterator[Any], total: int) -> Iterator[Any]:
+        return iter(tqdm(photos, total=total, unit="photo", mininterval=1))
+
+    corpus = importer(src, dst, progress=bar, **options)
+    skipped = len(json.loads((dst / "build.json").read_text(encoding="utf-8"))["skipped"])
+    layers = sum(len(record.layers) for record in corpus.records())
+    left_out = f"; {skipped} left out, see {dst / 'build.json'}" if skipped else ""
+    click.echo(f"{len(corpus.records())} photos with {layers} layers in {dst} ({corpus.licence}){left_out}")
+
+
 @data.command(name="show")
 @click.argument("dst", type=click.Path(path_type=Path))
 @click.option("--split", default="all", show_default=True, help="train, val, test or all.")

@@ -19,6 +19,7 @@ from PIL import Image
 from orchestrator.ports import Masker, Models, Planner
 from orchestrator.request import name_object
 from scene.candidates import MaskCandidate
+from scene.corpus.outlines import from_counts
 from scene.errors import UserError
 from scene.geometry import Size
 from scene.guidance import Guidance
@@ -71,10 +72,7 @@ def from_run_lengths(counts: Sequence[int], size: Size) -> np.ndarray:
     Raises:
         ValueError: the lengths do not fill the canvas.
     """
-    if sum(counts) != size.width * size.height or min(counts) < 0:
-        raise ValueError(f"run lengths cover {sum(counts)} pixels, the canvas has {size.width * size.height}")
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return np.ascontiguousarray(flat.reshape(size.shape, order="F"))
+    return from_counts(counts, size.shape)
 
 
 def read_layout(text: str, size: Size, vocabulary: Vocabulary, preset: str) -> tuple[GivenObject, ...]:

@@ -26,7 +26,7 @@ MAX_PNG_BYTES = 64 << 20
 ASPECT_TOLERANCE = 0.01
 # Words for categories whose own name is jargon, or means another thing in a world's vocabulary.
 _WORDS = {"playingfield": "playing field", "keyboard": "computer keyboard", "mouse": "computer mouse"}
-_PLURALS = {"person": "people", "sheep": "sheep", "knife": "knives"}
+_PLURALS = {"person": "people", "sheep": "sheep", "knife": "knives", "mouse": "mice", "scissors": "scissors"}
 _SUFFIXES = ("-merged", "-other", "-stuff")
 _MATERIALS = {"floor-wood": "wooden floor", "wall-wood": "wooden wall"}
 # What a world may call a surface that it has no word for.
@@ -90,8 +90,7 @@ class Segment:
     @property
     def description(self) -> str:
         """`T_obj`: words for the region."""
-        words = self.category.words
-        return f"a group of {_PLURALS.get(words) or pluralise(words)}" if self.crowd else words
+        return f"a group of {plural_of(self.category.words)}" if self.crowd else self.category.words
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +146,12 @@ class PanopticMap:
         ids = np.asarray(Image.fromarray(self.ids).resize(size, Image.Resampling.NEAREST))
         left = set(np.unique(ids).tolist())
         return PanopticMap(ids, tuple(segment for segment in self.segments if segment.id in left))
+
+
+def plural_of(words: str) -> str:
+    """Several of a category: "computer mice"."""
+    before, space, last = words.rpartition(" ")
+    return f"{before}{space}{_PLURALS.get(last) or pluralise(last)}"
 
 
 def category_named(id: int, name: str) -> Category:

@@ -110,7 +110,8 @@ def visibility_findings(record: SceneRecord, masks: list[np.ndarray]) -> Iterato
 def prompt_findings(corpus: Corpus, record: SceneRecord, masks: list[np.ndarray]) -> Iterator[str]:
     """Every generated prompt states true counts and relations; what people said about a scene is not judged."""
     labels = [layer.label for layer in record.layers]
-    own = record.prompts if not record.turns else record.prompts[:3]  # the last is the teller's words
+    spoken = 3 if record.turns else None  # what follows are the teller's words, or people's captions
+    own = record.prompts[: corpus.facts.get("own_prompts", spoken)]
     if not any(own):
         yield "no prompt"
     for prompt in own:

@@ -23,6 +23,76 @@ def from_rle(rle: dict[str, Any]) -> np.ndarray:
     return np.asarray(_coco_mask().decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}), dtype=bool)
 
 
+def from_counts(counts: Sequence[int] | str, shape: tuple[int, int]) -> np.ndarray:
+    """COCO run lengths of either kind, checked: column by column, the first run is False.
+
+    Args:
+        counts: lengths, or COCO's compressed string of them.
+        shape: H, W.
+
+    Returns:
+        Bool (H, W).
+
+    Raises:
+        ValueError: not run lengths, or they do not fill the mask (pycocotools would return whatever was in memory).
+    """
+    lengths = _unpacked(counts) if isinstance(counts, str) else list(counts)
+    if not all(isinstance(length, int) and length >= 0 for length in lengths):
+        raise ValueError("run lengths must be whole numbers of 0 or more")
+    if sum(lengths) != shape[0] * shape[1]:
+        raise ValueError(f"run lengths cover {sum(lengths)} pixels, the mask has {shape[0] * shape[1]}")
+    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return np.ascontiguousarray(flat.reshape(shape, order="F"))
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths of COCO's compressed string: 5 bits a character, low bits first, bit 5 = more follow; signed.
+
+    From the fourth on each is stored as its difference to the one before the last.
+    Source: rleFrString of the COCO API, maskApi.c.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"run lengths hold the character {character!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("run lengths break off")
+    return lengths
+
+
+def polygon_mask(rings: Sequence[Sequence[float]], shape: tuple[int, int]) -> np.ndarray:
+    """The union of COCO polygons as COCO's own tools paint them (pycocotools), bool (H, W).
+
+    Args:
+        rings: flat lists x, y, x, y, ... in pixels.
+        shape: H, W.
+
+    Raises:
+        ValueError: a ring with an odd number of coordinates, fewer than three points, or points far off the picture.
+    """
+    height, width = shape
+    for ring in rings:
+        values = np.asarray(ring, dtype=np.float64)
+        if values.ndim != 1 or len(values) % 2 or len(values) < 6:
+            raise ValueError(f"a polygon has {len(values)} numbers; need x, y of three points or more")
+        beyond = np.resize((width + 1, height + 1), len(values))
+        if not np.isfinite(values).all() or values.min() < -1 or (values > beyond).any():
+            raise ValueError(f"a polygon leaves the {width}x{height} picture")
+    tools = _coco_mask()
+    painted = tools.merge(tools.frPyObjects([list(map(float, ring)) for ring in rings], height, width))
+    return np.asarray(tools.decode(painted), dtype=bool)
+
+
 def to_polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines of a bool (H, W) as flat lists x, y, x, y, ...; holes are rings of their own (even-odd rule).
 

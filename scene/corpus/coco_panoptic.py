@@ -1,0 +1,127 @@
+"""Importer of COCO panoptic (Kirillov et al., 2019): a PNG of segment ids a photo, and one JSON. Masks are modal.
+
+Layers are the segments in the order of `PanopticMap.back_to_front`; unlabelled pixels are the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scene.corpus.attribution import Credit
+from scene.corpus.coco import LICENCE, photo_credits, vocabulary_entries
+from scene.corpus.photographs import (
+    BACKGROUND,
+    AnnotatedPhoto,
+    Part,
+    Photos,
+    PhotoWriter,
+    Progress,
+    entries_of,
+    read_document,
+)
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+from scene.panoptic import Category, categories_of, checked_map, read_ids, segments_of
+from scene.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    """An annotation, its photo's name, where its PNG lies, and where it stands."""
+
+    annotation: Mapping[str, Any]
+    photo: str
+    pngs: Path
+    where: str
+
+
+def import_coco_panoptic(
+    source: Path,
+    destination: Path,
+    *,
+    images: Path | None = None,
+    skip_broken: bool = False,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Imports COCO panoptic into a corpus folder.
+
+    Args:
+        source: a `panoptic*.json` with the folder of its PNGs beside it (same name without .json), or a folder that
+            holds some (in `annotations/` or itself).
+        destination: corpus folder to write; an older corpus there is replaced.
+        images: where the photos lie; None = looked for in `images/`, `input_images/`, `train2017/` and the like.
+        skip_broken: leave broken photos out and list them in `build.json`.
+        limit: at most so many photos.
+        progress: wraps the iterator (iterator, total) to draw a bar.
+
+    Raises:
+        UserError: files missing or malformed; names file, image id and field.
+    """
+    folder = source if source.is_dir() else source.parent
+    photos = Photos(folder, images)
+    items: list[_Item] = []
+    categories: dict[int, Category] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    credits: list[Credit] = []
+    for path in _files(source):
+        document = read_document(path)
+        listed = entries_of(document, "categories", path, {"id": int, "name": str})
+        categories |= {category.id: category for category in categories_of(listed, str(path))}
+        entries |= vocabulary_entries(listed)
+        items += _items(document, path)
+        credits += photo_credits(document, path, "COCO 2018 panoptic")
+    writer = PhotoWriter(
+        destination,
+        name="coco-panoptic",
+        licence=LICENCE,
+        vocabulary=Vocabulary("coco-panoptic", {BACKGROUND: {"kind": "surface", "mass": True}, **entries}),
+        skip_broken=skip_broken,
+    )
+    writer.add_all(items[:limit], lambda item: _photo(item, categories, photos), progress)
+    return writer.finish(credits, source="COCO panoptic", masks="modal", order="synthetic")
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = [*sorted(source.glob("panoptic*.json")), *sorted(source.glob("annotations/panoptic*.json"))]
+    paths = [path for path in found if path.with_suffix("").is_dir()]
+    if not paths:
+        raise UserError(
+            f"no panoptic*.json with a folder of PNGs beside it in {source}; point SRC at the COCO panoptic folder"
+        )
+    return paths
+
+
+def _items(document: Any, path: Path) -> list[_Item]:
+    names = {
+        entry["id"]: entry["file_name"] for entry in entries_of(document, "images", path, {"id": int, "file_name": str})
+    }
+    items = []
+    for number, annotation in enumerate(
+        entries_of(document, "annotations", path, {"image_id": int, "file_name": str, "segments_info": list})
+    ):
+        if annotation["image_id"] not in names:
+            raise UserError(
+                f"{path}: annotations[{number}]: image_id {annotation['image_id']} is not among the {len(names)} images"
+            )
+        items.append(_Item(annotation, names[annotation["image_id"]], path.with_suffix(""), str(path)))
+    return items
+
+
+def _photo(item: _Item, categories: Mapping[int, Category], photos: Photos) -> AnnotatedPhoto:
+    annotation = item.annotation
+    where = f"{item.where}: image {annotation['image_id']}"
+    png = item.pngs / Path(annotation["file_name"]).name
+    ids = read_ids(png, str(png))
+    found = checked_map(ids, segments_of(annotation, categories, item.where), where)
+    number = annotation["image_id"]
+    parts = tuple(
+        Part(s.category.words, s.description, found.mask(s.id), f"panoptic-{number}/{s.id}")
+        for s in found.back_to_front()
+    )
+    return AnnotatedPhoto(f"{number:012d}", number, photos.find(item.photo, where), parts)
