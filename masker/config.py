@@ -6,13 +6,13 @@ folder and, for inference, inside the exported weights folder.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from masker.guides import GuideForm
 from runtime.config import Config
-from runtime.training import FitConfig
+from runtime.fit_config import FitConfig
 
 
 class MaskVAEConfig(Config):
@@ -72,7 +72,24 @@ class UNetConfig(Config):
     groups: int = Field(32, description="Groups of the normalisation; divides every width.")
 
 
-DenoiserConfig = Annotated[TransformerConfig | UNetConfig, Field(discriminator="kind")]
+class StableDiffusionConfig(Config):
+    """The U-Net of Stable Diffusion 1.x, its first convolution widened, see `masker.stable_diffusion`."""
+
+    kind: Literal["stable_diffusion"] = "stable_diffusion"
+    unet: dict[str, Any] = Field({}, description="The U-Net's own config; read off `public` when a training starts.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations backwards: less memory, slower.")
+
+
+DenoiserConfig = Annotated[TransformerConfig | UNetConfig | StableDiffusionConfig, Field(discriminator="kind")]
+
+
+class PublicConfig(Config):
+    """Public weights that a mask model of full size starts from: VAE (the codec), U-Net and CLIP text encoder."""
+
+    path: str = Field(description="Hub id, or a folder in the layout of Stable Diffusion 1.5.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    offline: bool = Field(True, description="Weights must be on this machine; false downloads what is missing.")
+    resolution: int = Field(512, ge=64, multiple_of=64, description="Cells of a view = pixels that the VAE sees.")
 
 
 class TextConfig(Config):
@@ -161,6 +178,9 @@ class DiffusionConfig(Config):
 
     train_timesteps: int = 1000
     beta_schedule: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
+    beta_range: tuple[float, float] = Field(
+        (0.0001, 0.02), description="First and last beta of the linear schedules; Stable Diffusion has 0.00085, 0.012."
+    )
     prediction: Literal["v_prediction", "sample", "epsilon"] = Field(
         "v_prediction", description="What the network outputs: v, the clean latents or the noise."
     )
@@ -275,7 +295,11 @@ class MaskerConfig(Config):
     """
 
     stage: Literal["silhouette", "codes", "denoiser", "refiner", "oneshot"] = "denoiser"
-    codec: str = Field(description="Weights folder of the trained codec, or an exported masker folder.")
+    codec: str | None = Field(
+        None,
+        description="Weights folder of the trained codec, or an exported masker folder; null: the VAE of `public`.",
+    )
+    public: PublicConfig | None = Field(None, description="Start from Stable Diffusion; null: from nothing.")
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     surface: str | None = Field(None, description="Weights folder of the surface prior; null: none.")
     memory: str | None = Field(None, description="Folder of remembered shapes; null: none.")
@@ -294,6 +318,16 @@ class MaskerConfig(Config):
     examples: ExamplesConfig = ExamplesConfig()
     sampling: SamplingConfig = SamplingConfig()
     fit: FitConfig
+
+    @model_validator(mode="after")
+    def _one_codec(self) -> MaskerConfig:
+        if (self.codec is None) == (self.public is None):
+            raise ValueError("give either codec (a folder of ours) or public (Stable Diffusion's VAE)")
+        if (self.public is None) != (self.denoiser.kind != "stable_diffusion"):
+            raise ValueError("denoiser kind stable_diffusion and public go together")
+        if self.public is not None and (self.stage != "denoiser" or self.shape_prior or self.refiner):
+            raise ValueError("with public, only stage denoiser, with shape_prior and refiner null")
+        return self
 
     @model_validator(mode="after")
     def _silhouettes_need_a_prior(self) -> MaskerConfig:

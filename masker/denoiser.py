@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from masker.config import DenoiserConfig, TransformerConfig, UNetConfig
+from masker.config import DenoiserConfig, StableDiffusionConfig, TransformerConfig, UNetConfig
+from scene.errors import UserError
 
 
 class Denoiser(Protocol):
@@ -165,10 +166,45 @@ class UNetDenoiser(nn.Module):
         )[0]
 
 
+class StableDiffusionDenoiser(UNetDenoiser):
+    """Stable Diffusion's `UNet2DConditionModel` with a wider first convolution and the pooled text beside the timestep.
+
+    Both new parts start at zero, so that with the public weights in place (`masker.stable_diffusion`) it computes
+    exactly what they compute, whatever the conditions. Arguments as in `TransformerDenoiser`.
+    """
+
+    def __init__(
+        self, config: StableDiffusionConfig, in_channels: int, out_channels: int, latent_size: int, text_width: int
+    ) -> None:
+        nn.Module.__init__(self)
+        from diffusers import UNet2DConditionModel
+
+        values = {key: value for key, value in config.unet.items() if not key.startswith("_")}
+        if (values.get("cross_attention_dim"), values.get("out_channels", 4)) != (text_width, out_channels):
+            raise UserError(
+                f"the U-Net attends to text of width {values.get('cross_attention_dim')} and gives "
+                f"{values.get('out_channels', 4)} channels; text.width is {text_width} and the codec has {out_channels}"
+            )
+        changed = {
+            "in_channels": in_channels,
+            "sample_size": latent_size,
+            "class_embed_type": "projection",
+            "projection_class_embeddings_input_dim": text_width,
+        }
+        net: Any = UNet2DConditionModel(**(values | changed))
+        for parameter in (net.class_embedding.linear_2.weight, net.class_embedding.linear_2.bias):
+            nn.init.zeros_(parameter)
+        if config.gradient_checkpointing:
+            net.enable_gradient_checkpointing()
+        self.net = net
+
+
 def build_denoiser(
     config: DenoiserConfig, *, in_channels: int, out_channels: int, latent_size: int, text_width: int
 ) -> nn.Module:
     """The denoiser that `config.kind` names."""
     if isinstance(config, TransformerConfig):
         return TransformerDenoiser(config, in_channels, out_channels, latent_size, text_width)
+    if isinstance(config, StableDiffusionConfig):
+        return StableDiffusionDenoiser(config, in_channels, out_channels, latent_size, text_width)
     return UNetDenoiser(config, in_channels, out_channels, latent_size, text_width)

@@ -189,7 +189,7 @@ class MaskModel(nn.Module):
         """Conditions with codes drawn from noise (B, draws, C); unchanged without codes."""
         if self.shape_prior is None or self.shape_prior.code is None:
             return conditions
-        all_kept = torch.ones(len(conditions.index), dtype=torch.bool)
+        all_kept = torch.ones(len(conditions.index), dtype=torch.bool, device=conditions.index.device)
         facts, guide, frame = self.known(conditions, Kept(all_kept, all_kept, all_kept))
         return replace(conditions, code=self.shape_prior.draw_codes(noise, facts, guide, frame))
 
@@ -262,10 +262,10 @@ class MaskModel(nn.Module):
 
     def draw(self, conditions: Conditions) -> tuple[Tensor, Prepared]:
         """Clean latents (B, C, h, w) of a `one_shot` model and the prepared conditions."""
-        batch = len(conditions.index)
-        kept = torch.ones(batch, dtype=torch.bool)
+        batch, device = len(conditions.index), conditions.index.device
+        kept = torch.ones(batch, dtype=torch.bool, device=device)
         noisy = conditions.geometry.new_zeros(batch, self.latent_channels, self.latent_size, self.latent_size)
-        return self(noisy, torch.zeros(batch, dtype=torch.long), conditions, Kept(kept, kept, kept))  # type: ignore[no-any-return]
+        return self(noisy, torch.zeros(batch, dtype=torch.long, device=device), conditions, Kept(kept, kept, kept))  # type: ignore[no-any-return]
 
     def read(self, latents: Tensor, prepared: Prepared) -> Tensor:
         """Logits of the mask for standardised latents (B, C, h, w): `refine` of what the codec decodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,9 +34,9 @@ def repeat_conditions(conditions: Conditions, times: int) -> Conditions:
     )
 
 
-def _kept(branches: Sequence[Branch], batch: int) -> Kept:
+def _kept(branches: Sequence[Branch], batch: int, device: torch.device) -> Kept:
     def flags(name: str) -> Tensor:
-        return torch.tensor([getattr(branch, name) for branch in branches for _ in range(batch)])
+        return torch.tensor([getattr(branch, name) for branch in branches for _ in range(batch)], device=device)
 
     return Kept(flags("layout"), flags("object"), flags("context"))
 
@@ -66,13 +67,13 @@ def sample_latents(
         return model.draw(conditions)
     branches = guidance_branches(weights, sampling.composition)
     repeated = repeat_conditions(conditions, len(branches))
-    kept = _kept(branches, len(noise))
+    kept = _kept(branches, len(noise), noise.device)
     prepared = model.prepare(repeated, kept)
     solver, process = make_solver(diffusion, sampling.solver_steps), NoiseProcess.of(diffusion)
     latents = noise * solver.init_noise_sigma
     for step in solver.timesteps:
         stacked = solver.scale_model_input(latents, step).repeat(len(branches), 1, 1, 1)
-        timesteps = torch.full((len(stacked),), int(step), dtype=torch.long)
+        timesteps = torch.full((len(stacked),), int(step), dtype=torch.long, device=noise.device)
         output = combine(model.predict(stacked, timesteps, prepared), branches)
         if diffusion.prediction == "epsilon":
             output = process.estimate_clean(latents, output, timesteps[: len(noise)])
@@ -90,7 +91,7 @@ def sample_masks(
     sampling: SamplingConfig,
     sharp: Sequence[bool],
 ) -> list[Tensor]:
-    """`sample_latents`, decoded and refined: soft masks in [0, 1].
+    """`sample_latents`, decoded and refined: soft masks in [0, 1], on the CPU wherever the model runs.
 
     Args:
         sharp: For each view that is wanted (the first of them; the others are padding) whether the refiner's second
@@ -100,10 +101,13 @@ def sample_masks(
     Returns:
         One mask a view, (F, F) where sharp, else coarser.
     """
-    latents, prepared = sample_latents(model, conditions, noise, weights, diffusion, sampling)
+    device = model.no_layout.device
+    conditions = replace(conditions, **{name: values.to(device) for name, values in vars(conditions).items()})
+    latents, prepared = sample_latents(model, conditions, noise.to(device), weights, diffusion, sampling)
     logits = model.read(latents, prepared)
     masks = []
     for row, wanted in enumerate(sharp):
         view = logits[row : row + 1]
-        masks.append((model.sharpen(view, prepared.rows(slice(row, row + 1))) if wanted else view).sigmoid()[0, 0])
+        view = model.sharpen(view, prepared.rows(slice(row, row + 1))) if wanted else view
+        masks.append(view.sigmoid()[0, 0].cpu())
     return masks

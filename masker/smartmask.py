@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from masker.codec import MaskVAE
+from masker.codec import KLCodec, MaskVAE
 from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
@@ -23,6 +23,7 @@ from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
 from masker.recall import CodeDraw, with_codes
 from masker.sampling import sample_masks
+from masker.stable_diffusion import clip_texts
 from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.weights import load_masker, load_memory, load_placement, load_statistics, load_surfaces
@@ -103,7 +104,7 @@ class SmartMask:
     def __init__(
         self,
         config: MaskerConfig,
-        codec: MaskVAE,
+        codec: MaskVAE | KLCodec,
         model: MaskModel,
         texts: TextBook,
         surfaces: Sequence[str] = (),
@@ -130,7 +131,8 @@ class SmartMask:
         """
         config, codec, model, facts = load_masker(Path(path))
         surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
-        texts = texts or TextBook.load(config.text)
+        public = config.public is not None
+        texts = texts or (clip_texts(Path(path), config.text) if public else TextBook.load(config.text))
         prior = load_surfaces(Path(path))
         outliner = None if prior is None else Outliner(prior, texts, surfaces)
         placement, statistics, memory = load_placement(Path(path)), load_statistics(Path(path)), load_memory(Path(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -11,13 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masker.codec import MaskVAE, codec_loss
+from masker.codec import KLCodec, MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
 from masker.examples import MaskExample, MixedSource
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
 from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
+from masker.stable_diffusion import (
+    clip_texts,
+    export_public_parts,
+    find_weights,
+    load_kl_codec,
+    start_from_unet,
+    with_unet_config,
+)
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
 from perception.diffusion import NoiseProcess, spread_timesteps
@@ -94,6 +103,9 @@ class DenoiserBatch:
 class DenoiserTask:
     """Stage `denoiser`: layout encoder and denoiser, in the latents of a frozen codec.
 
+    The training loop is told what else has to lie on the device (`frozen`), and for models that are cut up over several
+    processes, into which blocks, and which methods are called beside `forward` (`entrances`).
+
     Args:
         config: Root config.
         corpora: Training data.
@@ -101,23 +113,28 @@ class DenoiserTask:
         texts: Overrides the shared text encoder (tests).
     """
 
+    blocks = ("BasicTransformerBlock", "ResnetBlock2D")
+    entrances = ("prepare", "predict", "read", "draw_codes", "sharpen")
+
     def __init__(
         self,
         config: MaskerConfig,
         corpora: Sequence[Corpus],
-        codec: MaskVAE | None = None,
+        codec: MaskVAE | KLCodec | None = None,
         texts: TextBook | None = None,
     ) -> None:
-        self.config = config
-        self.codec = codec if codec is not None else load_codec(Path(config.codec))
+        self.folder = find_weights(config.public) if config.public is not None else None
+        self.config = config = config if self.folder is None else with_unet_config(config, self.folder)
+        self.codec = codec if codec is not None else self._load_codec()
         self.codec.eval().requires_grad_(False)
+        self.frozen = (self.codec,)
         resolution, seed = self.codec.resolution, config.fit.seed
         self.process = NoiseProcess.of(config.diffusion)
         self.whole = seeded(lambda: build_model(config, self.codec), seed)
         self.model: nn.Module = self._trained()
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed, self.whole.fine)
         self.held_out = MixedSource(corpora, "val", config.examples, resolution, seed, self.whole.fine)
-        self.texts = texts if texts is not None else TextBook.load(config.text)
+        self.texts = texts if texts is not None else self._load_texts()
         palette = config.layout_encoder.labels == "palette"
         self.labels = (palette_table if palette else self.texts.label_table)(self.source.labels)
 
@@ -127,8 +144,19 @@ class DenoiserTask:
             self.whole.freeze_silhouettes()
         return self.whole
 
+    def _load_codec(self) -> MaskVAE | KLCodec:
+        if self.folder is not None and self.config.public is not None:
+            return load_kl_codec(self.folder, self.config.public.resolution)
+        assert self.config.codec is not None  # the config saw to it
+        return load_codec(Path(self.config.codec))
+
+    def _load_texts(self) -> TextBook:
+        return TextBook.load(self.config.text) if self.folder is None else clip_texts(self.folder, self.config.text)
+
     def begin(self) -> None:
         """What a training that does not resume needs once the weights that it starts from are in place."""
+        if self.folder is not None and not self.config.start_from:
+            start_from_unet(self.whole.denoiser, self.folder)
 
     def batch(self, samples: Sequence[int]) -> DenoiserBatch:
         """See `runtime.training.TrainingTask`."""
@@ -181,8 +209,9 @@ class DenoiserTask:
     def loss(self, model: nn.Module, batch: DenoiserBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
         masks = pooled(batch.masks, self.codec.resolution)
-        with torch.no_grad():
-            clean = self.codec.encode(masks)
+        fast = self.config.fit.precision == "bf16"
+        with torch.no_grad(), torch.autocast(masks.device.type, torch.bfloat16) if fast else nullcontext():
+            clean = self.codec.encode(masks).float()
         noisy = self.process.add_noise(clean, batch.noise, batch.timesteps)
         conditions = self._with_codes(batch, masks)
         output, prepared = model(noisy, batch.timesteps, conditions, batch.kept)
@@ -279,6 +308,8 @@ class DenoiserTask:
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder: config, labels, codec and model weights."""
         export_masker(model, self.codec, self.config, self.source.corpora, out)
+        if self.folder is not None:
+            export_public_parts(cast(KLCodec, self.codec), self.folder, out)
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:

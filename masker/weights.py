@@ -16,15 +16,17 @@ from pathlib import Path
 
 from torch import nn
 
-from masker.codec import MaskCodec, MaskVAE
+from masker.codec import KLCodec, MaskCodec, MaskVAE
 from masker.config import CodecConfig, MaskerConfig, MemoryStageConfig, PlacementStageConfig, SurfaceStageConfig
 from masker.memory import ShapeMemory
 from masker.model import MaskModel
 from masker.placement import PlacementPrior
+from masker.stable_diffusion import load_kl_codec
 from masker.support import SupportStatistics
 from masker.surfaces import SurfacePrior
 from runtime.config import load_config, save_config
 from runtime.files import write_json
+from runtime.hub import HUB_ID
 from runtime.weights import load_weights, read_weights, save_weights
 from scene.corpus.store import Corpus
 from scene.errors import UserError
@@ -70,15 +72,21 @@ def load_codec(folder: Path) -> MaskVAE:
     return codec.eval().requires_grad_(False)
 
 
-def export_masker(model: nn.Module, codec: MaskVAE, config: MaskerConfig, corpora: Sequence[Corpus], out: Path) -> None:
-    """Writes a complete masker folder (fp16)."""
+def export_masker(
+    model: nn.Module, codec: nn.Module, config: MaskerConfig, corpora: Sequence[Corpus], out: Path
+) -> None:
+    """Writes a masker folder (fp16), complete but for parts of public weights, see `masker.stable_diffusion`."""
     out.mkdir(parents=True, exist_ok=True)
-    save_weights(codec, out / "codec.safetensors")
-    codec_config = load_config(CodecConfig, Path(config.codec) / "codec.yaml")
-    save_config(codec_config, out / "codec.yaml")
+    if config.codec is not None:
+        save_weights(codec, out / "codec.safetensors")
+        codec_config = load_config(CodecConfig, Path(config.codec) / "codec.yaml")
+        save_config(codec_config, out / "codec.yaml")
     save_weights(model, out / "model.safetensors")
-    # Where a training started from is nobody's business who uses its weights.
-    save_config(config.model_copy(update={"start_from": None}), out / "masker.yaml")
+    # Where a training started from is nobody's business who uses its weights; a public model is named.
+    public = config.public
+    if public is not None and not HUB_ID.fullmatch(public.path):
+        public = public.model_copy(update={"path": "a local folder"})
+    save_config(config.model_copy(update={"start_from": None, "public": public}), out / "masker.yaml")
     parts = ((config.placement, PLACEMENT_FILES), (config.surface, SURFACE_FILES), (config.memory, MEMORY_FILES))
     for folder, names in parts:
         if folder is not None:
@@ -172,7 +180,7 @@ def load_statistics(folder: Path) -> SupportStatistics | None:
     return SupportStatistics.load(path) if path.is_file() else None
 
 
-def load_masker(folder: Path) -> tuple[MaskerConfig, MaskVAE, MaskModel, dict[str, object]]:
+def load_masker(folder: Path) -> tuple[MaskerConfig, MaskVAE | KLCodec, MaskModel, dict[str, object]]:
     """Config, codec, model and world facts of an exported masker folder.
 
     Raises:
@@ -181,7 +189,8 @@ def load_masker(folder: Path) -> tuple[MaskerConfig, MaskVAE, MaskModel, dict[st
     if not (folder / "masker.yaml").is_file():
         raise UserError(f"no mask model in {folder}; name a folder made by: smartscene train masker")
     config = load_config(MaskerConfig, folder / "masker.yaml")
-    codec = load_codec(folder)
+    public = config.public
+    codec = load_codec(folder) if public is None else load_kl_codec(folder, public.resolution)
     model = build_model(config, codec)
     load_weights(model, folder / "model.safetensors")
     facts = json.loads((folder / "labels.json").read_text(encoding="utf-8"))

@@ -34,6 +34,12 @@ class Schedule(Protocol):
         ...
 
 
+def _betas(schedule: Schedule) -> dict[str, float]:
+    """diffusers' arguments for schedules that name their first and last beta; others take diffusers' own."""
+    found = getattr(schedule, "beta_range", None)
+    return {} if found is None else {"beta_start": found[0], "beta_end": found[1]}
+
+
 class NoiseProcess:
     """q(z_t | z_0) and the training target.
 
@@ -55,12 +61,17 @@ class NoiseProcess:
             num_train_timesteps=schedule.train_timesteps,
             beta_schedule=schedule.beta_schedule,
             prediction_type=schedule.prediction,
+            **_betas(schedule),
         )
         return cls(scheduler.alphas_cumprod, schedule.prediction)
 
+    def _alpha_bar(self, timesteps: Tensor) -> Tensor:
+        """(B,), wherever the timesteps are."""
+        return self.alphas_cumprod.to(timesteps.device)[timesteps]
+
     def coefficients(self, timesteps: Tensor, dimensions: int = 4) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar) and sqrt(1 - alpha_bar), each (B, 1, ...), for tensors of so many dimensions."""
-        alpha_bar = self.alphas_cumprod[timesteps].view(-1, *[1] * (dimensions - 1))
+        alpha_bar = self._alpha_bar(timesteps).view(-1, *[1] * (dimensions - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -88,14 +99,14 @@ class NoiseProcess:
 
     def estimate_weights(self, timesteps: Tensor) -> Tensor:
         """How much a loss on `estimate_clean` counts, (B,): 1, or alpha_bar where errors are divided by the signal."""
-        alpha_bar = self.alphas_cumprod[timesteps]
+        alpha_bar = self._alpha_bar(timesteps)
         return alpha_bar if self.prediction == "epsilon" else torch.ones_like(alpha_bar)
 
     def weights(self, timesteps: Tensor, snr_gamma: float | None) -> Tensor:
         """Loss weight per sample, (B,): 1, or Min-SNR (Hang et al., arXiv 2303.09556) clamped at `snr_gamma`."""
         if snr_gamma is None:
-            return torch.ones(len(timesteps))
-        alpha_bar = self.alphas_cumprod[timesteps]
+            return torch.ones(len(timesteps), device=timesteps.device)
+        alpha_bar = self._alpha_bar(timesteps)
         snr = alpha_bar / (1 - alpha_bar)
         clipped = snr.clamp(max=snr_gamma)
         per_clean = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}
@@ -124,6 +135,7 @@ def make_solver(schedule: Schedule, steps: int) -> Any:
         num_train_timesteps=schedule.train_timesteps,
         beta_schedule=schedule.beta_schedule,
         prediction_type="sample" if schedule.prediction == "epsilon" else schedule.prediction,
+        **_betas(schedule),
         algorithm_type="dpmsolver++",
         solver_order=2,
         # Few steps: start at the last training step, where the model has seen pure noise.

@@ -14,6 +14,14 @@ class FitConfig(Config):
 
     seed: int = 0
     batch_size: int = Field(16, ge=1)
+    """Samples of one optimiser step, over all processes."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that each process's share of a batch is computed in, one after the other, to save memory."""
+    shard: bool = False
+    """Cut weights, gradients and optimiser states up over the processes (PyTorch's FSDP 2) instead of copying them to
+    each: less memory, more traffic. Only with several processes."""
+    prefetch: int = Field(0, ge=0)
+    """Batches made ahead on a thread; 0 = made when needed."""
     total_samples: int = Field(100_000, ge=1)
     learning_rate: float = Field(3e-4, gt=0)
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -22,10 +22,16 @@ def save_weights(weights: nn.Module | Mapping[str, torch.Tensor], path: Path, *,
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
-        for name, tensor in state.items()
+        for name, tensor in ((name, whole(tensor)) for name, tensor in state.items())
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda temporary: save_file(tensors, str(temporary)))
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or of one that is sharded over processes (FSDP) all of it; then every process has to ask."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
 
 
 def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
