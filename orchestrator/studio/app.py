@@ -226,7 +226,7 @@ async def events(request: Request, run: Annotated[str, Query(max_length=100)] = 
     """Server-sent events: `changed` (look at the state again) and `progress` (a model began to work)."""
 
     async def lines() -> AsyncIterator[str]:
-        async for message in _studio(request).hub.listen(run):
+        async for message in _studio(request).listen(run):
             yield ": still here\n\n" if message is None else f"data: {json.dumps(message)}\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from orchestrator.run_folder import RunFolder
 from orchestrator.starting import default_out, prepare
 from orchestrator.studio.hub import Hub
 from orchestrator.studio.jobs import WORKER_COMMAND, Event, Job, Jobs
-from orchestrator.studio.library import Library, NotFound
+from orchestrator.studio.library import Library, NotFound, changed
 from orchestrator.studio.uploads import Uploads
 from orchestrator.studio.views import Views, holder_of, read_flags, write_flags
 from scene.errors import UserError
@@ -75,6 +75,7 @@ class Studio:
         self.jobs = Jobs(self._on_event, self._on_status, command)
         self._desks: dict[str, Desk] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self._seen: dict[str, int] = {}
 
     def open(self) -> None:
         """Starts the worker and the watch for changes that other programs make."""
@@ -344,17 +345,22 @@ class Studio:
 
     async def _watch(self) -> None:
         """Tells the pages when another program changed a run that they show."""
-        from orchestrator.studio.library import changed
-
-        seen: dict[str, int] = {}
         while True:
             await asyncio.sleep(WATCH_S)
-            for name in self.hub.watched():
-                path = self.library.root / name
-                stamp = changed(path)
-                if seen.get(name, stamp) != stamp:
+            watched = self.hub.watched()
+            for name in self._seen.keys() - watched:
+                del self._seen[name]
+            for name in watched:
+                stamp = changed(self.library.root / name)
+                if self._seen.get(name) != stamp:
                     self._tell(name)
-                seen[name] = stamp
+                self._seen[name] = stamp
+
+    def listen(self, name: str) -> AsyncIterator[dict[str, Any] | None]:
+        """Messages for a page that shows run `name`; it hears of every change from now on. "" = of all runs."""
+        if name:
+            self._seen.setdefault(name, changed(self.library.root / name))
+        return self.hub.listen(name)
 
 
 _PATH = re.compile(r"(?<![\w.])/(?:[^\s/'\":;,()]+/)*([^\s/'\":;,()]+)")

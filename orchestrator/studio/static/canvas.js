@@ -49,6 +49,12 @@ export function zoom(factor) {
   repaint();
 }
 
+/** Where the picture lies on the screen. */
+export function pictureBox() {
+  const box = over.getBoundingClientRect();
+  return { x: box.left + view.x, y: box.top + view.y, width: view.scene[0] * view.zoom, height: view.scene[1] * view.zoom };
+}
+
 /** Draws everything anew, at the next frame. */
 export function repaint() {
   if (!frame) frame = requestAnimationFrame(paint);

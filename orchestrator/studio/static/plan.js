@@ -167,7 +167,9 @@ function addForm() {
   const submit = async (event) => {
     event.preventDefault();
     if (!input.value.trim()) return;
-    if (await decide({ do: "add", words: input.value })) input.value = "";
+    if (!(await decide({ do: "add", words: input.value }))) return;
+    input.value = "";
+    input.blur(); // the next Enter accepts it
   };
   return h("form", { class: "add-form", onsubmit: submit }, input, iconButton("add", "Propose it", submit, { type: "submit", class: "boxed" }));
 }
