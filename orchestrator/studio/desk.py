@@ -23,6 +23,7 @@ from orchestrator.studio.views import Views, holder_of, read_flags, write_flags
 from scene.errors import UserError
 
 WATCH_S = 0.5
+MAX_QUEUED = 64
 DECIDING = ("accept", "reject", "skip")  # after these the planner is asked for more
 
 
@@ -164,6 +165,7 @@ class Studio:
         """Starts a new run: its name, and the job that makes it."""
         seed, prompt = settings["seed"], settings["prompt"]
         name = self.library.new(default_out(prompt, seed).name)
+        self._check_free(name)
         while name in self._desks and self._desks[name].starting is not None:
             name = self.library.new(f"{name}-b")
         path = self.library.root / name
@@ -271,6 +273,8 @@ class Studio:
     def _check_free(self, name: str) -> None:
         if self.jobs.of(name):
             raise Busy("a step of this run is under way; wait for it, or stop it")
+        if self.jobs.queued >= MAX_QUEUED:
+            raise Busy(f"{MAX_QUEUED} steps wait already; stop some, or wait")
 
     def _check_unlocked(self, path: Path, layer: int) -> None:
         if layer in read_flags(path)["locked"]:

@@ -41,7 +41,7 @@ from runtime.config import validate
 from scene.errors import ModelError, UserError
 
 MAX_LOADED, MAX_KEPT = 2, 8
-NICENESS = 5  # the page answers first
+NICENESS = 3  # the page answers first
 _NOT_WEIGHTS = {"width", "height", "style", "mode", "corrections", "max_rejections", "preset", "notice"}
 Job = Mapping[str, Any]
 Say = Callable[[Event], None]

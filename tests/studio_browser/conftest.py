@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.orchestrator.studio.client import Client, served
+from tests.orchestrator.studio.client import FAKE_WORKER, Client, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,6 +49,24 @@ def slow(tmp_path_factory: pytest.TempPathFactory, fast: Client) -> Iterator[Cli
     with served(tmp_path_factory.mktemp("slow") / "runs", STUDIO_FAKE_SECONDS="2") as client:
         client.settled(client.begin(seed=999))
         yield client
+
+
+@pytest.fixture(scope="session")
+def own_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A studio in a process of its own, whose memory can be read."""
+    runs = tmp_path_factory.mktemp("own") / "runs"
+    code = (
+        "import sys; from pathlib import Path; from orchestrator.studio.server import serve\n"
+        "serve(Path(sys.argv[1]), port=0, say=lambda said: print(said, flush=True), command=tuple(sys.argv[2:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STUDIO_FAKE_SECONDS": "0"}
+    command = [sys.executable, "-c", code, str(runs), *FAKE_WORKER]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+    assert process.stdout is not None
+    address, token = process.stdout.readline().strip().split("/?token=")
+    yield Client(int(address.rpartition(":")[2]), token, runs, process.pid)
+    process.terminate()
+    process.wait(timeout=15)
 
 
 class Complaints(list[str]):

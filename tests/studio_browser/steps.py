@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+PATIENCE_MS = 300_000  # models load, on a machine that may be busy
 READY = ".card [data-key=accept]:not([disabled])"
 
 
-def compose(page: Page, prompt: str, seed: int = 7, size: str | None = "256x256") -> str:
+def compose(page: Page, prompt: str, seed: int = 7, size: str | None = "256x256", most: int = 8) -> str:
     """Begins a scene; its name."""
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Seed").fill(str(seed))
     if size:
         page.locator(".start").get_by_label("Canvas").select_option(size)
+    page.get_by_label("Objects, at most").fill(str(most))
     page.get_by_role("button", name="Compose").click()
-    page.wait_for_selector(READY, timeout=90_000)
+    page.wait_for_selector(READY, timeout=PATIENCE_MS)
     return page.url.rpartition("/")[2]
 
 
@@ -32,7 +34,7 @@ def wait_for_layers(page: Page, count: int, timeout: float = 60_000) -> None:
     )
 
 
-def accept(page: Page, timeout: float = 90_000) -> None:
+def accept(page: Page, timeout: float = PATIENCE_MS) -> None:
     """Accepts the proposal and waits for the next."""
     count = page.locator("#layers .layer").count()
     page.locator(READY).click()

@@ -41,6 +41,7 @@ class Client:
     port: int
     token: str
     runs: Path
+    pid: int = 0
 
     @property
     def url(self) -> str:
