@@ -7,9 +7,10 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import Path as PathParam
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -36,6 +37,7 @@ EXPORTS = {
     "graph": ("graph.png", "image/png"),
 }
 assert set(EXPORTS) == set(KINDS)
+Kind = Literal["psd", "ora", "coco", "webp", "graphml", "dot", "json", "graph"]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": s.ErrorOut} for status in (400, 401, 403, 404, 409, 413, 415, 421, 422)
@@ -202,19 +204,17 @@ def picture(
 
 
 @api.get("/runs/{run}/candidates/{number}.png", response_class=Response, responses=_PNG)
-async def candidate(request: Request, run: str, number: int) -> Any:
+async def candidate(request: Request, run: str, number: Annotated[int, PathParam(ge=1, le=256)]) -> Any:
     """The mask of a candidate, black and white."""
     return Response(_studio(request).mask(run, number), media_type="image/png")
 
 
 @api.get("/runs/{run}/export/{kind}", response_class=Response)
-def export(request: Request, run: str, kind: str) -> Any:
+def export(request: Request, run: str, kind: Kind) -> Any:
     """The scene in the format of another program; see `smartscene export`."""
     from orchestrator.export import exported
     from orchestrator.run_folder import RunFolder
 
-    if kind not in EXPORTS:
-        raise NotFound(f"there is no format {kind[:40]!r}; there are: {', '.join(EXPORTS)}")
     data = exported(RunFolder.open(_studio(request).library.path(run), write=False), kind)
     ending, media = EXPORTS[kind]
     headers = {"content-disposition": f'attachment; filename="{run}.{ending}"'}

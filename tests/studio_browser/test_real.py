@@ -79,7 +79,7 @@ def test_the_story_with_real_models(real: Client, pages: Any, record_property: A
     page.keyboard.press("e")
     page.get_by_label("Words for this object").fill("a sun with a smile")
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="a sun with a smile").wait_for()
+    page.get_by_role("heading", name="a sun with a smile").wait_for(timeout=PATIENCE_MS)
     page.wait_for_selector(READY, timeout=PATIENCE_MS)
     keep(page, "plan")
     accept(page)  # one edited
@@ -87,7 +87,7 @@ def test_the_story_with_real_models(real: Client, pages: Any, record_property: A
     drag(page, (0.55, 0.2), (0.95, 0.85))
     keep(page, "guide")
     page.get_by_role("button", name="Use it").click()
-    page.get_by_text("Guided by your box").wait_for()
+    page.get_by_text("Guided by your box").wait_for(timeout=PATIENCE_MS)
     page.wait_for_selector(READY, timeout=PATIENCE_MS)
 
     count = page.locator("#layers .layer").count()

@@ -95,7 +95,7 @@ function candidates(proposal, busy) {
 function strip(proposal) {
   return h("div", { class: "strip", role: "radiogroup", "aria-label": "Candidate masks" },
     proposal.candidates.map((candidate) => {
-      const picture = h("canvas", { width: 160, height: 128 });
+      const picture = h("canvas", { width: 160, height: 128, "aria-hidden": "true" });
       drawCandidate(picture, candidate.mask);
       const preview = (number) => () => setUi({ preview: number });
       return h("button", { type: "button", class: "candidate", role: "radio", "data-key": `candidate-${candidate.number}`,
