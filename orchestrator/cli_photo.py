@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from orchestrator.config import ComposeConfig
     from orchestrator.photograph import StartingPhoto
+    from orchestrator.ports import Models
     from scene.layers import LayeredScene
     from scene.vocabulary import Vocabulary
 
@@ -58,11 +59,12 @@ class PhotoOrder:
         """The layers that the run will start with, without pixels."""
         return self.start.scene(self.vocabulary, self.prompt)
 
-    def begin(self) -> Any:
-        """Loads the models and makes the run."""
+    def begin(self, models: Models | None = None) -> Any:
+        """Makes the run, open for writing; loads the preset's models unless some are given."""
         from orchestrator.compose import Composer
 
-        return Composer.from_config(self.config).start(self.prompt, seed=self.seed, out=self.out, photo=self.start)
+        composer = Composer.from_config(self.config, models=models)
+        return composer.start(self.prompt, seed=self.seed, out=self.out, photo=self.start)
 
 
 def order_photo(

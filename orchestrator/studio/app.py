@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from orchestrator.cli_export import KINDS
-from orchestrator.studio import schemas as s
+from orchestrator.studio import answers, beginnings, orders
 from orchestrator.studio.desk import Busy, Locked, Studio, public
 from orchestrator.studio.library import NotFound, changed
 from orchestrator.studio.views import MAX_THUMBNAIL_PX
@@ -40,7 +40,7 @@ assert set(EXPORTS) == set(KINDS)
 Kind = Literal["psd", "ora", "coco", "webp", "graphml", "dot", "json", "graph"]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": s.ErrorOut} for status in (400, 401, 403, 404, 409, 413, 415, 421, 422)
+    status: {"model": answers.ErrorOut} for status in (400, 401, 403, 404, 409, 413, 415, 421, 422)
 }
 api = APIRouter(prefix="/api", responses=_ERRORS)
 
@@ -54,29 +54,29 @@ def _error(status: int, kind: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"kind": kind, "message": public(message)}}, status)
 
 
-@api.get("/worker", response_model=s.WorkerOut)
+@api.get("/worker", response_model=answers.WorkerOut)
 async def worker(request: Request) -> Any:
     """The process that does the model work."""
     return _studio(request).worker()
 
 
-@api.get("/presets", response_model=list[s.PresetOut])
-def presets() -> Any:
+@api.get("/presets", response_model=list[answers.PresetOut])
+def presets(request: Request) -> Any:
     """Presets that can be chosen for a new run."""
     from orchestrator.assemble import load_vocabulary
     from orchestrator.config import load_preset
     from orchestrator.config import presets as names
 
-    found = []
+    found, problems = [], _studio(request).jobs.problems
     for name in names():
         config = load_preset(name)
         labels = list(load_vocabulary(config.world).labels)
         about = {"name": name, "notice": config.notice, "labels": labels, "size": list(config.size)}
-        found.append(about | {"max_objects": config.max_objects})
+        found.append(about | {"max_objects": config.max_objects, "problem": public(problems.get(name, ""))})
     return found
 
 
-@api.get("/runs", response_model=list[s.RunOut])
+@api.get("/runs", response_model=list[answers.RunOut])
 def runs(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 60) -> Any:
     """Runs, the one that was worked on last first."""
     studio = _studio(request)
@@ -92,74 +92,81 @@ def runs(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 60) -> A
     return found
 
 
-@api.post("/runs", response_model=s.Done, status_code=202)
-async def begin(request: Request, asked: s.NewRun) -> Any:
+@api.post("/runs", response_model=answers.Done, status_code=202)
+async def begin(request: Request, asked: orders.NewRun) -> Any:
     """Begins a new run."""
     settings = asked.model_dump(exclude={"auto"})
-    name, job = await _studio(request).begin(settings, asked.auto)
+    name, job = await beginnings.begin(_studio(request), settings, asked.auto)
     return {"run": name, "job": job}
 
 
-@api.get("/runs/{run}", response_model=s.RunState)
+@api.post("/photos", response_model=answers.Done, status_code=202)
+async def begin_photo(request: Request, asked: orders.NewPhoto) -> Any:
+    """Begins a run with a photograph as its starting scene."""
+    name, job = await beginnings.begin_photo(_studio(request), asked.model_dump())
+    return {"run": name, "job": job}
+
+
+@api.get("/runs/{run}", response_model=answers.RunState)
 async def state(request: Request, run: str) -> Any:
     """Everything that the page shows of a run."""
     return await _studio(request).state(run)
 
 
-@api.post("/runs/{run}/decision", response_model=s.Done, status_code=202)
-async def decide(request: Request, run: str, asked: s.Decision) -> Any:
+@api.post("/runs/{run}/decision", response_model=answers.Done, status_code=202)
+async def decide(request: Request, run: str, asked: orders.Decision) -> Any:
     """Decides on the proposal that waits, or changes it."""
     return {"run": run, "job": _studio(request).decide(run, _event(asked))}
 
 
-def _event(asked: s.Decision) -> dict[str, Any]:
+def _event(asked: orders.Decision) -> dict[str, Any]:
     event = asked.model_dump(exclude_none=True)
     if event["do"] in ("accept", "stop", "propose", "skip"):
         return {"do": event["do"]}
     return event
 
 
-@api.post("/runs/{run}/drive", response_model=s.Done, status_code=202)
-async def drive(request: Request, run: str, asked: s.Drive) -> Any:
+@api.post("/runs/{run}/drive", response_model=answers.Done, status_code=202)
+async def drive(request: Request, run: str, asked: orders.Drive) -> Any:
     """Runs to the end by itself, pauses, or stops the step under way."""
     return {"run": run, "job": await _studio(request).drive(run, asked.do)}
 
 
-@api.post("/runs/{run}/head", response_model=s.Done)
-async def head(request: Request, run: str, asked: s.Move) -> Any:
+@api.post("/runs/{run}/head", response_model=answers.Done)
+async def head(request: Request, run: str, asked: orders.Move) -> Any:
     """Moves the head of the history: undo, redo, a step, a branch."""
     await _studio(request).move(run, lambda history: _moved(history, asked))
     return {"run": run}
 
 
-def _moved(history: Any, asked: s.Move) -> Any:
-    if isinstance(asked, s.Undo):
+def _moved(history: Any, asked: orders.Move) -> Any:
+    if isinstance(asked, orders.Undo):
         return history.undone(asked.count) if asked.do == "undo" else history.redone(asked.count)
-    if isinstance(asked, s.Visit):
+    if isinstance(asked, orders.Visit):
         return history.visited(asked.step)
-    if isinstance(asked, s.Branch):
+    if isinstance(asked, orders.Branch):
         return history.branched(asked.step, asked.name)
     if asked.branch not in history.branches:
         raise UserError(f"there is no branch {asked.branch!r}; branches: {', '.join(sorted(history.branches))}")
     return history.switched(asked.branch)
 
 
-@api.post("/runs/{run}/layers/{layer}/edit", response_model=s.Done, status_code=202)
-async def edit(request: Request, run: str, layer: s.LayerId, asked: s.LayerEdit) -> Any:
+@api.post("/runs/{run}/layers/{layer}/edit", response_model=answers.Done, status_code=202)
+async def edit(request: Request, run: str, layer: orders.LayerId, asked: orders.LayerEdit) -> Any:
     """Changes one layer."""
     change = asked.model_dump(exclude_none=True, exclude_defaults=True)
     return {"run": run, "job": _studio(request).edit(run, layer, change)}
 
 
-@api.post("/runs/{run}/layers/{layer}/order", response_model=s.Done)
-async def order(request: Request, run: str, layer: s.LayerId, asked: s.LayerPlace) -> Any:
+@api.post("/runs/{run}/layers/{layer}/order", response_model=answers.Done)
+async def order(request: Request, run: str, layer: orders.LayerId, asked: orders.LayerPlace) -> Any:
     """Moves a layer to another depth; nothing is drawn anew."""
     await _studio(request).order(run, layer, asked.to)
     return {"run": run}
 
 
-@api.put("/runs/{run}/flags", response_model=s.Done)
-async def flags(request: Request, run: str, asked: s.Flags) -> Any:
+@api.put("/runs/{run}/flags", response_model=answers.Done)
+async def flags(request: Request, run: str, asked: orders.Flags) -> Any:
     """Says which layers are hidden on the page, and which are locked."""
     await _studio(request).flag(run, asked.model_dump())
     return {"run": run}
@@ -169,7 +176,7 @@ _BODY = {"required": True, "content": {kind: {"schema": {"type": "string", "form
          ("image/png", "image/jpeg", "image/webp")}}  # fmt: skip
 
 
-@api.post("/uploads", response_model=s.UploadOut, openapi_extra={"requestBody": _BODY})
+@api.post("/uploads", response_model=answers.UploadOut, openapi_extra={"requestBody": _BODY})
 async def upload(request: Request) -> Any:
     """Takes in a picture (PNG, JPEG or WebP) for a scribble; it is forgotten when the studio ends."""
     if request.headers.get("content-type", "") not in _BODY["content"]:  # type: ignore[operator]
@@ -185,7 +192,7 @@ _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 def picture(
     request: Request,
     run: str,
-    step: s.StepId,
+    step: orders.StepId,
     picture: str,
     width: Annotated[int | None, Query(ge=16, le=MAX_THUMBNAIL_PX)] = None,
     cut: bool = False,
@@ -201,6 +208,27 @@ def picture(
     except (OSError, ValueError, SyntaxError):
         raise NotFound(f"picture {picture} of step {step} cannot be read") from None
     return Response(small, media_type="image/png", headers=caching)
+
+
+@api.get("/runs/{run}/photo/{picture}.png", response_class=Response, responses=_PNG)
+def photo(
+    request: Request, run: str, picture: str, width: Annotated[int, Query(ge=16, le=4096)] = 4096, cut: bool = False
+) -> Any:
+    """A picture of the photo that a run starts with: "canvas", "mask-03", "part-03", or "full"."""
+    studio = _studio(request)
+    caching = {"cache-control": FOREVER if request.query_params.get("v") else "no-store"}
+    try:
+        if picture.startswith("part-"):
+            mask = studio.library.photo(run, picture.replace("part", "mask", 1))
+            data = studio.views.part(studio.library.photo(run, "canvas"), mask, width, cut)
+        else:
+            path = studio.library.photo(run, picture)
+            if width == 4096:
+                return FileResponse(path, media_type="image/png", headers=caching)
+            data = studio.views.thumbnail(path, width, cut)
+    except (OSError, ValueError, SyntaxError):
+        raise NotFound(f"picture {picture[:40]!r} cannot be read") from None
+    return Response(data, media_type="image/png", headers=caching)
 
 
 @api.get("/runs/{run}/candidates/{number}.png", response_class=Response, responses=_PNG)

@@ -14,7 +14,6 @@ from typing import Any
 from orchestrator import edits, products
 from orchestrator.history import History
 from orchestrator.run_folder import RunFolder
-from orchestrator.starting import default_out, prepare
 from orchestrator.studio.hub import Hub
 from orchestrator.studio.jobs import WORKER_COMMAND, Event, Job, Jobs
 from orchestrator.studio.library import Library, NotFound, changed
@@ -94,9 +93,9 @@ class Studio:
     # what there is
 
     async def state(self, name: str) -> dict[str, Any]:
-        """Everything the page shows of a run; see `schemas.RunState`."""
+        """Everything the page shows of a run; see `answers.RunState`."""
         desk = self._desks.get(name, Desk())
-        if desk.starting is not None and not (self.library.root / name / "run.json").is_file():
+        if desk.starting and not (self.library.root / name / "run.json").is_file():
             view = dict(desk.starting)
             path = None
         else:
@@ -120,7 +119,7 @@ class Studio:
         }
 
     def worker(self) -> dict[str, Any]:
-        """See `schemas.WorkerOut`."""
+        """See `answers.WorkerOut`."""
         jobs = self.jobs
         current = jobs.current
         return {
@@ -161,18 +160,22 @@ class Studio:
 
     # what a person does
 
-    async def begin(self, settings: Mapping[str, Any], auto: bool) -> tuple[str, int]:
-        """Starts a new run: its name, and the job that makes it."""
-        seed, prompt = settings["seed"], settings["prompt"]
-        name = self.library.new(default_out(prompt, seed).name)
+    def reserve(self, words: str) -> str:
+        """A name like `words` for a new run, taken from now on."""
+        begun = {name for name, desk in self._desks.items() if desk.starting is not None}
+        name = self.library.new(words, begun)
         self._check_free(name)
-        while name in self._desks and self._desks[name].starting is not None:
-            name = self.library.new(f"{name}-b")
-        path = self.library.root / name
-        beginning = await asyncio.to_thread(prepare, out=path, **settings)
-        desk = self._desks[name] = Desk(auto=auto)
-        desk.starting = _not_yet(name, beginning.prompt, seed, list(beginning.config.size), beginning.config)
-        return name, self._queue(name, "start", {"run": str(path), "settings": dict(settings)})
+        self._desks[name] = Desk(starting={})
+        return name
+
+    def release(self, name: str) -> None:
+        """The run will not begin after all."""
+        del self._desks[name]
+
+    def start(self, name: str, view: dict[str, Any], auto: bool, body: Mapping[str, Any]) -> int:
+        """Lets the worker make a reserved run; the job's number."""
+        self._desks[name] = Desk(starting=view, auto=auto)
+        return self._queue(name, "start", body)
 
     def decide(self, name: str, event: Event) -> int | None:
         """A decision on the proposal, or a change to it; gives the job's number, None where none is needed."""
@@ -325,7 +328,8 @@ class Studio:
             path = self.library.path(job.run)
         except NotFound:
             return
-        decided = job.kind in ("start", "advance") or (job.kind == "do" and job.body["event"]["do"] in DECIDING)
+        begun = job.kind == "start" and "photo" not in job.body  # of a photo a person says what is to be put in
+        decided = begun or job.kind == "advance" or (job.kind == "do" and job.body["event"]["do"] in DECIDING)
         if desk.auto and not desk.finished:
             self._on(job.run, desk, path)
         elif decided and not desk.finished:
@@ -373,26 +377,3 @@ _PATH = re.compile(r"(?<![\w.])/(?:[^\s/'\":;,()]+/)*([^\s/'\":;,()]+)")
 def public(message: str) -> str:
     """A message without the folders of this machine: of each absolute path only the last part is left."""
     return _PATH.sub(lambda match: match[1], " ".join(message.split()))
-
-
-def _not_yet(name: str, prompt: str, seed: int, size: list[int], config: Any) -> dict[str, Any]:
-    """The view of a run whose folder does not exist yet."""
-    tree = {"head": 0, "branch": "main", "branches": {"main": 0}, "redo": [], "steps": []}
-    empty: dict[str, Any] = {"layers": [], "relations": [], "edges": [], "wanted": [], "unknown": []}
-    return {
-        "name": name,
-        "version": "0",
-        "prompt": prompt,
-        "seed": seed,
-        "size": size,
-        "preset": config.preset,
-        "mode": config.mode,
-        "notice": config.notice,
-        "starting": True,
-        "finished": False,
-        "picture": None,
-        "tree": tree,
-        "step_seconds": None,
-        "problem": "",
-        **empty,
-    }

@@ -71,6 +71,8 @@ class Jobs:
         self.current: Job | None = None
         self.status: Status = "stopped"
         self.restarts = 0
+        self.problems: dict[str, str] = {}
+        """Why presets cannot run here, as the worker found when it started."""
         self._process: asyncio.subprocess.Process | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -189,7 +191,9 @@ class Jobs:
                 start_new_session=True,
             )
             event = await self._read()
-            if event is None:
+            if event is not None:
+                self.problems = dict(event.get("problems", {}))
+            else:
                 failures += 1
                 await asyncio.sleep(min(30, 2**failures))
         self._set("ready")

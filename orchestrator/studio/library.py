@@ -8,6 +8,7 @@ from pathlib import Path
 from scene.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PHOTO = re.compile(r"canvas|mask-\d{2}")
 _PICTURE = re.compile(r"(?:image|mask|amodal|layer|layout|guide)(?:-\d{1,6})?")
 
 
@@ -38,15 +39,15 @@ class Library:
             raise NotFound(f"there is no run {name[:60]!r}")
         return path
 
-    def new(self, words: str) -> str:
-        """A free name like `words`.
+    def new(self, words: str, taken: set[str]) -> str:
+        """A free name like `words`; `taken` are names of runs that have no folder yet.
 
         Raises:
             UserError: it cannot be a folder name.
         """
         if not _NAME.fullmatch(words):
             raise UserError(f"name {words[:40]!r} is not usable; letters, digits, . _ - and at most 100 of them")
-        taken = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        taken = taken | ({path.name for path in self.root.iterdir()} if self.root.is_dir() else set())
         return next(name for name in (words, *(f"{words}-{n}" for n in range(2, len(taken) + 3))) if name not in taken)
 
     def names(self) -> list[str]:
@@ -70,6 +71,18 @@ class Library:
         path = run / "steps" / f"{step:04d}" / f"{picture}.png"
         if not _PICTURE.fullmatch(picture) or step < 1 or not contained(run, path).is_file():
             raise NotFound(f"step {step} has no picture {picture[:40]!r}")
+        return path
+
+    def photo(self, name: str, picture: str) -> Path:
+        """A PNG of the photo that a run starts with ("canvas", "mask-03"), or "full", the scene at its size.
+
+        Raises:
+            NotFound: no such picture, or it lies elsewhere.
+        """
+        run = self.path(name)
+        path = run / "full.png" if picture == "full" else run / "photo" / f"{picture}.png"
+        if not (picture == "full" or _PHOTO.fullmatch(picture)) or not contained(run, path).is_file():
+            raise NotFound(f"there is no picture {picture[:40]!r} of a photo here")
         return path
 
 

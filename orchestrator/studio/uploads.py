@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from orchestrator.disk import save_png
 from orchestrator.studio.security import MAX_UPLOAD_BYTES
+from runtime.files import write_bytes
 from scene.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -24,10 +25,11 @@ MAX_KEPT = 64
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture that was sent, as PNG."""
+    """A picture that was sent: as PNG, and as it came."""
 
     id: str
     path: Path
+    original: Path
     width: int
     height: int
 
@@ -69,11 +71,21 @@ class Uploads:
         pixels = decoded(data)
         id = secrets.token_hex(8)
         path = Path(self._folder.name) / f"{id}.png"
+        original = path.with_suffix(".original")
         save_png(path, pixels)
-        upload = self._kept[id] = Upload(id, path, pixels.shape[1], pixels.shape[0])
+        write_bytes(original, data)
+        upload = self._kept[id] = Upload(id, path, original, pixels.shape[1], pixels.shape[0])
         while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)[1].path.unlink(missing_ok=True)
+            _, gone = self._kept.popitem(last=False)
+            gone.path.unlink(missing_ok=True)
+            gone.original.unlink(missing_ok=True)
         return upload
+
+    def beside(self, upload: Upload, text: str) -> Path:
+        """Keeps a JSON text beside a picture; its file."""
+        path = upload.path.with_suffix(".json")
+        write_bytes(path, text.encode())
+        return path
 
     def get(self, id: str) -> Upload:
         """A picture that was sent.

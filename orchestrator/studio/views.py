@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import statistics
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,13 @@ class Views:
         urls = _Urls(name, born)
         steps = history.steps
         tree = tree_json(history)
-        shown: dict[int, str | None] = {0: None}
+        start = urls.photo("canvas") if folder.photo else None
+        shown: dict[int, str | None] = {0: start}
         for entry in tree["steps"]:
             step = steps[entry["id"]]
             own = step.outcome in SHOWN and bool(step.files)
             picture = "image" if "image" in step.files else "layout"
-            shown[step.index] = urls.picture(step.index, picture) if own else shown.get(step.parent)
+            shown[step.index] = urls.picture(step.index, picture) if own else shown.get(step.parent, start)
             entry |= {"picture": shown[step.index], **_facts(step)}
         placed = [sum(step.timings.values()) for step in history.path() if step.outcome == "placed"]
         return {
@@ -81,6 +82,9 @@ class Views:
             "starting": False,
             "finished": history.finished,
             "picture": shown.get(history.head),
+            "ground": start,
+            "full": urls.photo("full", changed(path)) if folder.photo else None,
+            "parts": sorted(folder.photo.ids) if folder.photo else [],
             "tree": tree,
             "step_seconds": round(statistics.median(placed), 1) if placed else None,
             "next_id": history.next_id,
@@ -101,12 +105,30 @@ class Views:
         self._scenes.move_to_end(key)
         return self._scenes[key]
 
+    def part(self, canvas: Path, mask: Path, width: int, cut: bool) -> bytes:
+        """A part of a photo as PNG: what its mask leaves of the canvas; see `thumbnail`."""
+        key = (str(mask), mask.stat().st_mtime_ns, width, cut)
+
+        def make() -> Image.Image:
+            with Image.open(canvas, formats=["PNG"]) as picture, Image.open(mask, formats=["PNG"]) as inside:
+                made: Image.Image = picture.convert("RGBA")
+                made.putalpha(inside.convert("L").point(lambda value: 255 if value else 0))
+                return made
+
+        return self._small(key, make, width, cut)
+
     def thumbnail(self, path: Path, width: int, cut: bool) -> bytes:
         """A picture as PNG, at most `width` pixels wide; `cut` to what is opaque."""
-        key = (str(path), path.stat().st_mtime_ns, width, cut)
-        if key not in self._thumbnails:
+
+        def make() -> Image.Image:
             with Image.open(path, formats=["PNG"]) as picture:
-                small: Image.Image = picture.copy()
+                return picture.copy()
+
+        return self._small((str(path), path.stat().st_mtime_ns, width, cut), make, width, cut)
+
+    def _small(self, key: tuple[str, int, int, bool], make: Callable[[], Image.Image], width: int, cut: bool) -> bytes:
+        if key not in self._thumbnails:
+            small = make()
             if cut and small.mode == "RGBA" and (box := small.getchannel("A").getbbox()):
                 small = small.crop(box)
             small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
@@ -127,8 +149,17 @@ class _Urls:
     def picture(self, step: int, name: str) -> str:
         return f"/api/runs/{self._name}/steps/{step}/{name}.png?v={self._born:x}"
 
+    def photo(self, name: str, stamp: int | None = None) -> str:
+        return f"/api/runs/{self._name}/photo/{name}.png?v={stamp or self._born:x}"
+
     def layer(self, mask: str, name: str) -> str:
-        """`mask` is a layer's mask in the run folder ("steps/0009/amodal-3.png"); its pixels lie beside it."""
+        """`mask` is a layer's mask in the run folder ("steps/0009/amodal-3.png"); its pixels lie beside it.
+
+        The mask of a part of a photo is "photo/mask-03.png"; its pixels are cut from the canvas.
+        """
+        if mask.startswith("photo/"):
+            file = Path(mask).stem
+            return self.photo(file if name == "amodal" else file.replace("mask", "part"))
         _, step, file = Path(mask).parts
         return self.picture(int(step), name + file.removeprefix("amodal").removesuffix(".png"))
 

@@ -122,6 +122,12 @@ class Worker:
         return run
 
     def _start(self, job: Job) -> None:
+        if "photo" in job:
+            from orchestrator.cli_photo import order_photo
+
+            order = order_photo(Path(job["photo"]), out=Path(job["run"]), config=None, overrides=(), **job["settings"])
+            order.begin(self._loaded(order.config)).close()
+            return
         beginning = prepare(out=Path(job["run"]), **job["settings"])
         beginning.start(self._loaded(beginning.config)).close()
 
@@ -226,8 +232,23 @@ def packed(mask: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def serve(load: Callable[[ComposeConfig], Models]) -> None:
-    """Reads jobs from stdin until it ends; writes events to what stdout was, and all other output to stderr."""
+def problems() -> dict[str, str]:
+    """Of each preset that cannot run on this machine, why."""
+    from orchestrator.checkup import examine, look_at_machine
+    from orchestrator.config import load_preset, presets
+
+    machine = look_at_machine()
+    reports = [examine(load_preset(name), machine) for name in presets()]
+    return {report.preset: "; ".join(what for what, _ in report.problems) for report in reports if not report.can_run}
+
+
+def serve(load: Callable[[ComposeConfig], Models], examine: Callable[[], Mapping[str, str]] = dict) -> None:
+    """Reads jobs from stdin until it ends; writes events to what stdout was, and all other output to stderr.
+
+    Args:
+        load: makes the models of a configuration.
+        examine: says which presets cannot run here, and why.
+    """
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the studio, which ends this process
@@ -250,7 +271,7 @@ def serve(load: Callable[[ComposeConfig], Models]) -> None:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    say({"job": 0, "event": "ready"})
+    say({"job": 0, "event": "ready", "problems": dict(examine())})
     while True:
         worker.handle(jobs.get())
 
@@ -258,4 +279,4 @@ def serve(load: Callable[[ComposeConfig], Models]) -> None:
 if __name__ == "__main__":
     from orchestrator.assemble import assemble
 
-    serve(assemble)
+    serve(assemble, problems)

@@ -28,6 +28,7 @@ const run = (name) => `/runs/${encodeURIComponent(name)}`;
 export const api = {
   presets: () => call("GET", "/presets"),
   runs: () => call("GET", "/runs"),
+  beginPhoto: (settings) => call("POST", "/photos", settings),
   begin: (settings) => call("POST", "/runs", settings),
   state: (name) => call("GET", run(name)),
   decide: (name, event) => call("POST", `${run(name)}/decision`, event),

@@ -84,7 +84,7 @@ async function load() {
   const { state, ui } = store;
   const hiding = state.hidden.filter((id) => state.layers.some((layer) => layer.id === id));
   const shown = state.layers.filter((layer) => !hiding.includes(layer.id));
-  const addresses = hiding.length ? shown.map((layer) => layer.pixels ?? layer.mask) : [state.picture].filter(Boolean);
+  const addresses = (hiding.length ? [state.ground, ...shown.map((layer) => layer.pixels ?? layer.mask)] : [state.picture]).filter(Boolean);
   const proposal = state.proposal;
   const number = ui.preview ?? proposal?.chosen;
   const mask = proposal?.candidates.find((candidate) => candidate.number === number)?.mask ?? null;

@@ -9,7 +9,8 @@ const EXPORTS = [["psd", "Photoshop", "layers, PSD"], ["ora", "OpenRaster", "lay
   ["webp", "Film", "all steps, animated WebP"], ["graph", "Scene graph", "PNG with relations"], ["graphml", "GraphML", "scene graph"], ["dot", "Graphviz", "scene graph, DOT"],
   ["json", "JSON", "scene graph, node-link"]];
 
-function show(title, ...body) {
+/** Opens a dialog. */
+export function show(title, ...body) {
   const dialog = document.getElementById("dialog");
   dialog.setAttribute("aria-label", title);
   dialog.replaceChildren(h("header", {}, h("h2", {}, title), iconButton("close", "Close", () => dialog.close())), h("div", {}, ...body));
@@ -27,6 +28,7 @@ export function showExports() {
   const { state, run } = store;
   if (!state?.layers.length) return;
   const final = state.picture && h("a", { href: state.picture, download: `${run}.png` }, h("strong", {}, "Picture"), h("small", {}, "flat PNG"));
-  show("Export", h("div", { class: "exports" }, final, EXPORTS.map(([kind, words, more]) =>
+  const full = state.full && h("a", { href: state.full, download: `${run}-full.png` }, h("strong", {}, "Photo"), h("small", {}, "PNG at the photo's own size"));
+  show("Export", h("div", { class: "exports" }, full, final, EXPORTS.map(([kind, words, more]) =>
     h("a", { href: api.exportUrl(run, kind), download: "", "data-kind": kind }, h("strong", {}, words), h("small", {}, more)))));
 }

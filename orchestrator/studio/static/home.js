@@ -2,6 +2,7 @@
 
 import { api } from "./api.js";
 import { button, h, refill } from "./dom.js";
+import { showPhoto } from "./photo.js";
 import { attempt, store } from "./store.js";
 
 const IDEAS = {
@@ -23,8 +24,7 @@ export async function showHome() {
 }
 
 function start() {
-  const names = presets.map((preset) => preset.name);
-  const preset = h("select", { "aria-label": "Preset" }, names.map((name) => h("option", { value: name, selected: name === (wished.preset ?? "park") }, name)));
+  const preset = h("select", { "aria-label": "Preset" }, presets.map(({ name, problem }) => h("option", { value: name, selected: name === (wished.preset ?? "park"), disabled: Boolean(problem), title: problem || null }, problem ? `${name} (not on this machine)` : name)));
   const prompt = h("textarea", { maxlength: 2000, placeholder: "a boy kicking a soccer ball next to an apple tree on a sunny day", "aria-label": "Prompt", id: "prompt" });
   const seed = h("input", { type: "number", min: 0, max: 2 ** 31, value: 7 });
   const most = h("input", { type: "number", min: 1, max: 64, value: 8 });
@@ -51,7 +51,7 @@ function start() {
   return h("form", { class: "start", onsubmit: (event) => { event.preventDefault(); go(false); } },
     h("div", { class: "lead" }, "What should the scene show?"), prompt, ideas,
     h("div", { class: "row" }, field("Preset", preset), field("Seed", seed), field("Canvas", size), field("Objects, at most", most), field("Mode", mode),
-      h("div", { class: "go" }, button("Let it run", () => go(true), { icon: "run" }), begin())), note);
+      h("div", { class: "go" }, button("Open a photo…", () => showPhoto(presets), { class: "quiet", icon: "photo" }), button("Let it run", () => go(true), { icon: "run" }), begin())), note);
 }
 
 function begin() {

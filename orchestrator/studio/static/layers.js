@@ -46,6 +46,7 @@ function keyed(event, layer) {
 
 function inspector(layer, state, locked) {
   if (locked) return h("p", { class: "inspector soft" }, "Locked: unlock it to change it.");
+  if (state.parts.includes(layer.id)) return h("p", { class: "inspector soft" }, "A part of the photo: what it hides was never seen. It can go before or behind new objects.");
   const off = Boolean(state.job);
   const input = h("input", { type: "text", value: layer.description, maxlength: 200, "aria-label": "Other words", "data-key": "layer-words", disabled: off });
   const rename = (event) => {

@@ -146,7 +146,7 @@ function waits(state, busy) {
     return h("div", { class: "waiting" }, h("h3", {}, "This scene is finished"),
       h("p", {}, "Export it, add an object below, or go back in the history and take another way."));
   }
-  return h("div", { class: "waiting" }, h("p", {}, "Nothing is proposed here yet."),
+  return h("div", { class: "waiting" }, h("p", {}, state.parts.length || state.ground ? "Say below what to put into the photo, or draw where." : "Nothing is proposed here yet."),
     button("Suggest the next object", propose, { class: "primary", icon: "wand", key: "P", "data-key": "propose" }),
     state.layers.length > 0 && button("Finish here", finishHere, { class: "quiet small", "data-key": "finish" }));
 }
