@@ -7,8 +7,9 @@ There every pixel that no new object covers is the photo's, to the bit. See docs
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from orchestrator.disk import digest, png_bytes
 from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.layers import Layer, LayeredScene, composite
-from scene.panoptic import PanopticMap, Segment, label_in, read_panoptic
+from scene.panoptic import PanopticMap, Segment, label_in, pixel_counts, read_panoptic
 from scene.photo import Photo, read_photo
 from scene.vocabulary import Vocabulary
 
@@ -72,38 +73,43 @@ class StartingPhoto:
         """The size that the run works at."""
         return canvas_size(self.photo.size)
 
-    def layers(self) -> tuple[Segment, ...]:
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
         """The segments that become layers, back to front: at most 64, the largest."""
         if self.panoptic is None:
             return ()
         shown = self.panoptic.resized(self.canvas)  # what is too small for the canvas is left out
-        pixels = dict(zip(*np.unique(shown.ids, return_counts=True), strict=True))
+        pixels = pixel_counts(shown.ids)
         largest = sorted(shown.segments, key=lambda segment: -pixels[segment.id])[:MAX_SEGMENTS]
         kept = {segment.id for segment in largest}
         return tuple(segment for segment in self.panoptic.back_to_front() if segment.id in kept)
 
     def caption(self) -> str:
         """What the photo shows, in words, for runs that are given no prompt."""
-        names = dict.fromkeys(segment.description for segment in reversed(self.layers()))
+        names = dict.fromkeys(segment.description for segment in reversed(self.segments))
         return f"a photo with {', '.join(names)}"[:500] if names else "a photo"
 
     def scene(self, vocabulary: Vocabulary, prompt: str) -> LayeredScene:
         """The layers that a run starts with, without pixels, on its canvas; labels in the words of a world."""
-        segments = self.layers()
-        shown = self._on_canvas(segments)
-        named = enumerate(segments, start=1)
+        if self.panoptic is None:
+            return LayeredScene(self.canvas, prompt)
+        shown = np.asarray(Image.fromarray(self._numbers).resize(self.canvas, Image.Resampling.NEAREST))
+        named = enumerate(self.segments, start=1)
         return LayeredScene(
             self.canvas,
             prompt,
             tuple(Layer(id, label_in(s.category, vocabulary), s.description, shown == id) for id, s in named),
         )
 
-    def _on_canvas(self, segments: Sequence[Segment]) -> np.ndarray:
-        """Layer ids uint8 (H, W) of the canvas."""
-        if self.panoptic is None:
-            return np.zeros(self.canvas.shape, dtype=np.uint8)
-        numbers = _numbered(self.panoptic.ids, segments)
-        return np.asarray(Image.fromarray(numbers).resize(self.canvas, Image.Resampling.NEAREST))
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Layer ids uint8 (H, W), 1 = the rearmost segment; 0 = no layer."""
+        assert self.panoptic is not None
+        ids = self.panoptic.ids
+        table = np.zeros(int(ids.max(initial=0)) + 1, dtype=np.uint8)
+        for number, segment in enumerate(self.segments, start=1):
+            table[segment.id] = number
+        return np.asarray(table[ids])
 
     def packed(self, vocabulary: Vocabulary) -> tuple[dict[str, Any], dict[str, bytes]]:
         """What a run keeps of it: an entry for `run.json`, and files by name.
@@ -111,13 +117,13 @@ class StartingPhoto:
         Args:
             vocabulary: the words of the run's world, which name the layers where they can.
         """
-        photo, canvas, segments = self.photo, self.canvas, self.layers()
+        photo, canvas = self.photo, self.canvas
         seen = Image.fromarray(photo.seen)
         scaled = np.asarray(seen if seen.size == canvas else seen.resize(canvas, Image.Resampling.LANCZOS))
         pixels = photo.rgb if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
         files = {"photo": picture_bytes(pixels, photo.icc_profile), "canvas": png_bytes(scaled)}
         if self.panoptic is not None:
-            files["segments"] = picture_bytes(_numbered(self.panoptic.ids, segments))
+            files["segments"] = picture_bytes(self._numbers)
         layers = self.scene(vocabulary, "").layers
         files |= {f"mask-{layer.id:02d}": png_bytes(layer.mask) for layer in layers}
         entries = [{"id": layer.id, "label": layer.label, "description": layer.description} for layer in layers]
@@ -139,14 +145,6 @@ def canvas_size(photo: Size) -> Size:
     if min(photo) * scale < SHORT_SIDE_PX:
         scale = min(1.0, SHORT_SIDE_PX / min(photo), LONGEST_SIDE_PX / max(photo))
     return Size(max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-
-
-def _numbered(ids: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
-    """Layer ids uint8 (H, W): 1 = the rearmost segment; 0 = no layer."""
-    values, inverse = np.unique(ids, return_inverse=True)
-    numbers = {segment.id: number for number, segment in enumerate(segments, start=1)}
-    table = np.array([numbers.get(int(value), 0) for value in values], dtype=np.uint8)
-    return table[inverse.reshape(ids.shape)]
 
 
 def picture_bytes(pixels: np.ndarray, icc_profile: bytes = b"") -> bytes:

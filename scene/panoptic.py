@@ -144,7 +144,7 @@ class PanopticMap:
                 "(upright); give a map of the same proportions"
             )
         ids = np.asarray(Image.fromarray(self.ids).resize(size, Image.Resampling.NEAREST))
-        left = set(np.unique(ids).tolist())
+        left = pixel_counts(ids)
         return PanopticMap(ids, tuple(segment for segment in self.segments if segment.id in left))
 
 
@@ -179,8 +179,18 @@ def label_in(category: Category, vocabulary: Vocabulary) -> str:
 
 def ids_of_rgb(rgb: np.ndarray) -> np.ndarray:
     """Segment ids int32 (H, W) of uint8 (H, W, 3): R + 256 G + 256² B."""
-    channels = rgb.astype(np.int32)
-    return np.asarray(channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2])
+    ids = rgb[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids *= 256
+        ids += rgb[..., channel]
+    return ids
+
+
+def pixel_counts(ids: np.ndarray) -> dict[int, int]:
+    """How many pixels each id of a map has, those without any left out."""
+    counts = np.bincount(ids.ravel())
+    found = np.flatnonzero(counts)
+    return dict(zip(found.tolist(), counts[found].tolist(), strict=True))
 
 
 def rgb_of_ids(ids: np.ndarray) -> np.ndarray:
@@ -301,8 +311,7 @@ def checked_map(ids: np.ndarray, segments: Sequence[Segment], where: str) -> Pan
     Raises:
         UserError: names the segment and what differs.
     """
-    values, counts = np.unique(ids, return_counts=True)
-    areas = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    areas = pixel_counts(ids)
     listed = {segment.id for segment in segments}
     stray = sorted(set(areas) - listed - {VOID})
     if stray:

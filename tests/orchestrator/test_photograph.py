@@ -250,7 +250,7 @@ def test_at_most_64_segments_become_layers_the_largest(tmp_path: Path) -> None:
         ids[25 * y : 25 * y + 5 + number // 10, 25 * x : 25 * x + 20] = number + 1
     listed = tuple(Segment(number, Category(1, "chair", True)) for number in range(1, 101))
     start = StartingPhoto(Photo("chairs", picture(Size(256, 256))), PanopticMap(ids, listed))
-    assert sorted(segment.id for segment in start.layers()) == [31, 32, 33, 34, *range(41, 101)]  # four of row 3
+    assert sorted(segment.id for segment in start.segments) == [31, 32, 33, 34, *range(41, 101)]  # four of row 3
 
 
 @pytest.fixture
