@@ -29,7 +29,7 @@ from scene.guidance import Guidance
 from scene.layout import layout_picture
 from scene.panoptic import rgb_of_ids
 
-COLUMNS, WIDTH_PX, COLOURS = 4, 200, 128
+COLUMNS, WIDTH_PX, COLOURS = 4, 270, 160
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from orchestrator.disk import digest, png_bytes
+from orchestrator.disk import digest, png_bytes, told_clearly
+from orchestrator.full_size import DetailView, detail_box, detail_view, put_into
+from runtime.files import write_bytes
 from scene.errors import UserError
-from scene.geometry import Box, Size
-from scene.layers import Layer, LayeredScene, composite
+from scene.geometry import Size
+from scene.layers import Layer, LayeredScene
 from scene.panoptic import PanopticMap, Segment, label_in, pixel_counts, read_panoptic
-from scene.photo import Photo, read_photo
+from scene.photo import Photo, decoding, read_photo
 from scene.vocabulary import Vocabulary
 
 FOLDER = "photo"
@@ -195,26 +197,72 @@ class KeptPhoto:
             layers.append(Layer(id, label, description, mask, rgba, provenance))
         return LayeredScene(canvas, prompt, tuple(layers), ground)
 
-    def full(self, scene: LayeredScene) -> bytes:
-        """PNG of the scene at the photo's own size, with its colour profile and transparency.
+    def view(self, beneath: np.ndarray, mask: np.ndarray) -> DetailView | None:
+        """The window of the photo in which an object is drawn with more pixels than the canvas has for it.
 
         Args:
-            scene: the run's scene, on its canvas.
+            beneath: uint8 (H, W, 3), the picture beneath it on the canvas.
+            mask: bool (H, W), not empty.
+
+        Returns:
+            The window, or None where the canvas is as good: small photos, and objects that fill the picture.
 
         Raises:
             UserError: a file is missing or was changed.
         """
-        data = self._bytes("photo")
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            profile, mode = picture.info.get("icc_profile") or b"", picture.mode
-            pixels = np.array(picture)
-        rgb = np.ascontiguousarray(pixels[..., :3])
-        photo = Photo("", rgb, np.ascontiguousarray(pixels[..., 3]) if mode == "RGBA" else None, profile)
+        size = Size(mask.shape[1], mask.shape[0])
+        if detail_box(mask, self.size) is None:
+            return None
+        return detail_view(self._photo()[0].seen, self._read("canvas", "RGB", size), beneath, mask)
+
+    def keep(self, key: str, picture: np.ndarray) -> None:
+        """Stores what a window shows once the object is drawn, uint8 (h, w, 3), by the rendering's content address.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        with told_clearly(self.run):
+            write_bytes(self._detail(key), png_bytes(picture))
+
+    def _detail(self, key: str) -> Path:
+        return self.run / FOLDER / f"detail-{key[:24]}.png"
+
+    def _details(self, keys: Mapping[int, str]) -> dict[int, np.ndarray]:
+        """Kept windows by layer id."""
+        found = {}
+        for id, key in keys.items():
+            if key and self._detail(key).is_file():
+                name = str(self._detail(key))
+                with decoding(name), Image.open(self._detail(key), formats=["PNG"]) as picture:
+                    found[id] = np.asarray(picture.convert("RGB"))
+        return found
+
+    def full(self, scene: LayeredScene, keys: Mapping[int, str] | None = None) -> bytes:
+        """PNG of the scene at the photo's own size, with its colour profile and transparency.
+
+        Args:
+            scene: the run's scene, on its canvas.
+            keys: layer id -> content address of its pixels (`RunFolder.keys`): those drawn in a window of the photo
+                are taken from there, any others are enlarged.
+
+        Raises:
+            UserError: a file is missing or was changed.
+        """
+        photo, data = self._photo()
         if all(layer.id in self.ids for layer in scene.layers):
             return data
         segments = self._read("segments", "L", self.size) if self.entries else None
-        rgb, alpha = put_into(photo, scene, segments, self.ids)
-        return picture_bytes(rgb if alpha is None else np.dstack([rgb, alpha]), profile)
+        rgb, alpha = put_into(photo, scene, segments, self.ids, self._details(keys or {}))
+        return picture_bytes(rgb if alpha is None else np.dstack([rgb, alpha]), photo.icc_profile)
+
+    def _photo(self) -> tuple[Photo, bytes]:
+        """The photo at its own size, and its file."""
+        data = self._bytes("photo")
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            profile, has_alpha = picture.info.get("icc_profile") or b"", picture.mode == "RGBA"
+            pixels = np.asarray(picture)
+        alpha = np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
+        return Photo("", np.ascontiguousarray(pixels[..., :3]), alpha, profile), data
 
     def _bytes(self, name: str) -> bytes:
         path = self.run / FOLDER / f"{name}.png"
@@ -231,58 +279,3 @@ class KeptPhoto:
             if picture.size != tuple(size):
                 raise UserError(f"{self.run / FOLDER / name}.png is {picture.size}, not {tuple(size)}; restore it")
             return np.asarray(picture.convert(mode))
-
-
-def put_into(
-    photo: Photo, scene: LayeredScene, segments: np.ndarray | None, parts: frozenset[int]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The new objects of a scene, in their order of depth, put into the photo at its own size.
-
-    Args:
-        photo: at full size.
-        scene: on the canvas, parts of the photo among its layers.
-        segments: uint8 (H, W) at full size, the layer id of each pixel; None without parts.
-        parts: ids of the layers that are parts of the photo.
-
-    Returns:
-        Colours uint8 (H, W, 3) and alpha uint8 (H, W) or None; both are the photo's wherever no new object is seen.
-    """
-    rgb, alpha = photo.rgb.copy(), None if photo.alpha is None else photo.alpha.copy()
-    for position, layer in enumerate(scene.layers):
-        if layer.id in parts or layer.rgba is None or layer.box is None:
-            continue
-        box, rgba = enlarged(layer, photo.size)
-        here = (slice(box.y0, box.y1), slice(box.x0, box.x1))
-        nearer = [other.id for other in scene.layers[position + 1 :] if other.id in parts]
-        if segments is not None and nearer:
-            rgba[..., 3][np.isin(segments[here], nearer)] = 0
-        drawn = rgba[..., 3] > 0
-        ground = rgb[here] if alpha is None else Photo("", rgb[here], alpha[here]).seen
-        rgb[here] = np.where(drawn[..., None], composite(ground, rgba), rgb[here])
-        if alpha is not None:
-            alpha[here] = np.where(drawn, 255, alpha[here])
-    return rgb, alpha
-
-
-def enlarged(layer: Layer, size: Size) -> tuple[Box, np.ndarray]:
-    """A layer at another size of the canvas: its box there, and its pixels in it, uint8 (h, w, 4).
-
-    Outlines are those of the mask, smoothly interpolated; the same size gives the same pixels.
-    """
-    assert layer.rgba is not None and layer.box is not None
-    height, width = layer.mask.shape
-    box = layer.box
-    if Size(width, height) == size:
-        return box, layer.rgba[box.y0 : box.y1, box.x0 : box.x1].copy()
-    fx, fy = size.width / width, size.height / height
-    near = Box(box.x0 - 2, box.y0 - 2, box.x1 + 2, box.y1 + 2).clip(Size(width, height))
-    target = Box(int(near.x0 * fx), int(near.y0 * fy), int(np.ceil(near.x1 * fx)), int(np.ceil(near.y1 * fy)))
-    target = target.clip(size)
-    source = (target.x0 / fx, target.y0 / fy, min(target.x1 / fx, width), min(target.y1 / fy, height))
-    wanted = (target.width, target.height)
-    pixels = Image.fromarray(layer.rgba).convert("RGBa")
-    rgba = np.array(pixels.resize(wanted, Image.Resampling.BICUBIC, box=source).convert("RGBA"))
-    outline = Image.fromarray(layer.mask.astype(np.uint8) * 255)
-    inside = np.asarray(outline.resize(wanted, Image.Resampling.BICUBIC, box=source)) >= 128
-    rgba[~inside] = 0
-    return target, rgba

@@ -57,7 +57,7 @@ def write_products(folder: RunFolder, scene: LayeredScene, graph: nx.MultiDiGrap
         save_png(path / "final.png", scene.image)
         save_png(path / "layout.png", layout_picture(scene.layout))
         if folder.photo:
-            write_bytes(path / "full.png", folder.photo.full(scene))
+            write_bytes(path / "full.png", folder.photo.full(scene, folder.keys()))
         shown = [step for step in folder.history.path() if step.outcome in SHOWN]
         frames = [("photo", folder.start.image, layout_picture(folder.start.layout))] if folder.photo else []
         frames += [

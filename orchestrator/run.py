@@ -232,13 +232,21 @@ class Run:
     ) -> np.ndarray:
         """The object alone, uint8 (H, W, 4), rendered on the picture `beneath` inside `mask`, in the run's style.
 
+        On a photo larger than the canvas it is drawn in a window of the photo, and shown here scaled down.
+
         Raises:
             ModelError: the inpainter cannot draw it.
         """
-        image = self.models.inpainter.render(
-            beneath, mask, label, self._styled(description), context or self.prompt, seed=seed
-        )
-        return drawn_inside(image, mask, beneath)
+        words = (label, self._styled(description), context or self.prompt)
+        view = self.folder.photo.view(beneath, mask) if self.folder.photo else None
+        if view is None:
+            image = self.models.inpainter.render(beneath, mask, *words, seed=seed)
+            return drawn_inside(image, mask, beneath)
+        image = self.models.inpainter.render(view.image, view.mask, *words, seed=seed)
+        drawn_inside(image, view.mask, view.image)
+        assert self.folder.photo is not None
+        self.folder.photo.keep(render_key(self.models, beneath, mask, words, seed), image)
+        return view.on_canvas(image, mask)
 
     def key(
         self, beneath: np.ndarray, mask: np.ndarray, label: str, description: str, context: str, seed: StepSeed

@@ -258,6 +258,15 @@ class RunFolder:
         label, description = step.proposal.label, step.proposal.description
         return scene.with_layer(Layer(step.index, label, description, mask, pixels, {"step": step.index}), step.behind)
 
+    def keys(self) -> dict[int, str]:
+        """Of each layer at the head, the content address of its pixels; "" where a person changed them."""
+        found: dict[int, str] = {}
+        for step in self.history.path():
+            if step.outcome == "placed":
+                found[step.index] = step.key
+            found |= {int(change["layer"]): str(change["key"]) for change in step.changes}
+        return found
+
     def guidance(self, step: StepRecord) -> Guidance | None:
         """The guide that a step was given, as it was given.
 
