@@ -138,6 +138,11 @@ class SmartMask:
         placement, statistics, memory = load_placement(Path(path)), load_statistics(Path(path)), load_memory(Path(path))
         return cls(config, codec, model, texts, surfaces, placement, statistics, outliner, memory)
 
+    def to(self, device: torch.device) -> None:
+        """Moves the mask model and its codec; everything else, candidates included, stays on the CPU."""
+        self.model.to(device)
+        self.codec.to(device)
+
     def predict(
         self,
         scene: LayeredScene,

@@ -17,6 +17,7 @@ from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from inpainter.controlnet_inpaint import ControlNetInpainter
+    from masker.smartmask import SmartMask
     from perception.segmenter import PanopticSegmenter
 
 ROOMS = ("planner", "masker", "inpainter")
@@ -121,14 +122,13 @@ def assemble(config: ComposeConfig) -> Models:
     own = {room: room_weights(config, room) for room in ROOMS if not public[room]}
     vocabulary = load_vocabulary(config.world)
 
-    from masker.smartmask import SmartMask
     from runtime.seeding import set_threads
 
     set_threads(config.threads)
     inpainter = _inpainter(config, public["inpainter"], own)
     return Models(
         planner=_planner(config, public["planner"], own, vocabulary),
-        masker=SmartMask.from_pretrained(own["masker"]),
+        masker=_masker(config, own["masker"]),
         inpainter=inpainter,
         footprint=inpainter.sees,
         vocabulary=vocabulary,
@@ -160,6 +160,16 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
 
     adapter = Path(config.planner.adapter) if config.planner.adapter else None
     return LlavaPlanner.from_pretrained(own["planner"], adapter, planning, vocabulary)
+
+
+def _masker(config: ComposeConfig, folder: Path) -> SmartMask:
+    from masker.smartmask import SmartMask
+    from runtime.hardware import resolve_device
+
+    masker = SmartMask.from_pretrained(folder)
+    if masker.config.public is not None:  # small ones are faster where they are
+        masker.to(resolve_device(config.hardware))
+    return masker
 
 
 def _inpainter(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path]) -> ControlNetInpainter:

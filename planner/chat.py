@@ -130,9 +130,10 @@ class ChatPrompt:
         """
         from PIL import Image
 
-        inputs = dict(
-            self.processor(images=Image.fromarray(picture), text=self.text(prompt, answers), return_tensors="pt")
-        )
+        shown = Image.fromarray(picture)
+        if self.config.picture_px is not None:
+            shown.thumbnail((self.config.picture_px, self.config.picture_px), Image.Resampling.BOX)
+        inputs = dict(self.processor(images=shown, text=self.text(prompt, answers), return_tensors="pt"))
         length = inputs["input_ids"].shape[1]
         if length > self.config.max_prompt_tokens:
             raise ModelError(

@@ -315,6 +315,27 @@ def llama_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+TOWER = {
+    "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+    "patch_size": 14,
+}  # fmt: skip
+LLAMA = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def vicuna_tokenizer() -> Any:
+    """`llama_tokenizer` with a picture's placeholder, as transformers loads it."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = llama_tokenizer()
+    tokenizer.add_special_tokens([AddedToken("<image>", special=True, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+
+
 def write_llava(folder: Path) -> Path:
     """`llava-hf/llava-1.5-7b-hf`: CLIP tower, Llama, Llama's tokenizer, chat template beside the processor."""
     from transformers import (
@@ -324,44 +345,58 @@ def write_llava(folder: Path) -> Path:
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
-        PreTrainedTokenizerFast,
     )
 
-    tokenizer = llama_tokenizer()
-    tokenizer.add_special_tokens([AddedToken("<image>", special=True, normalized=False)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
-    )
+    tokenizer = vicuna_tokenizer()
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
-        tokenizer=fast,
+        tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
         chat_template=VICUNA_TEMPLATE,
         num_additional_image_tokens=1,
     )
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=28,
-            patch_size=14,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(fast) + 3,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-        ),
-        image_token_index=fast.convert_tokens_to_ids("<image>"),
+        vision_config=CLIPVisionConfig(**TOWER),
+        text_config=LlamaConfig(vocab_size=len(tokenizer) + 3, **LLAMA),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=4,
     )
     seeded(lambda: LlavaForConditionalGeneration(config)).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def write_llava_next(folder: Path) -> Path:
+    """`llava-hf/llava-v1.6-vicuna-7b-hf`: as LLaVA 1.5, with pictures in tiles."""
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessorPil,
+        LlavaNextProcessor,
+    )
+
+    pinpoints = [[28, 56], [56, 28], [56, 56]]
+    tokenizer = vicuna_tokenizer()
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        chat_template=VICUNA_TEMPLATE,
+        num_additional_image_tokens=1,
+    )
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(**TOWER),
+        text_config=LlamaConfig(vocab_size=len(tokenizer) + 3, **LLAMA),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=pinpoints,
+    )
+    seeded(lambda: LlavaNextForConditionalGeneration(config)).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
@@ -396,14 +431,7 @@ def write_onevision(folder: Path) -> Path:
         chat_template=ONEVISION_TEMPLATE,
     )
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=28,
-            patch_size=14,
-        ),
+        vision_config=SiglipVisionConfig(**TOWER),
         text_config=Qwen2Config(
             vocab_size=len(tokenizer) + 1,
             hidden_size=32,

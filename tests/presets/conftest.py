@@ -13,7 +13,7 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sd15/`, `sdxl/`, `zimage/` (each `base/` and `controlnet/`), `llava/` and `onevision/`."""
+    """`sd15/`, `sdxl/`, `zimage/` (each `base/` and `controlnet/`), `llava/`, `llava_next/`, `onevision/`."""
     from tests.presets import checkpoints as write
 
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -21,6 +21,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write.write_sdxl(folder / "sdxl")
     write.write_zimage(folder / "zimage")
     write.write_llava(folder / "llava")
+    write.write_llava_next(folder / "llava_next")
     write.write_onevision(folder / "onevision")
     return folder
 

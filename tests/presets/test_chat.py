@@ -1,4 +1,4 @@
-"""Public LLaVAs as planners, on tiny random checkpoints of two families with their own tokenizers and templates."""
+"""Public LLaVAs as planners, on tiny random checkpoints of three families with their own tokenizers and templates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def home() -> Vocabulary:
     return Vocabulary.load(ROOT / "configs" / "worlds" / "home.yaml")
 
 
-@pytest.fixture(scope="module", params=["llava", "onevision"])
+@pytest.fixture(scope="module", params=["llava", "llava_next", "onevision"])
 def planner(request: pytest.FixtureRequest, checkpoints: Path, home: Vocabulary) -> ChatPlanner:
     return ChatPlanner.from_folder(checkpoints / request.param, home, shots=SHOTS, chat=CHAT, hardware=CPU)
 
@@ -70,6 +70,16 @@ def test_the_picture_and_the_list_change_what_is_read(planner: ChatPlanner) -> N
     first = planner.read(EMPTY, "a sofa", dark).hidden
     other = planner.read(EMPTY, "a sofa", dark + 200).hidden
     assert first is not None and other is not None and not torch.equal(first, other)
+
+
+def test_a_smaller_picture_is_fewer_tokens(checkpoints: Path, home: Vocabulary) -> None:
+    lengths = []
+    for side in (None, 28):
+        chat = CHAT.model_copy(update={"picture_px": side})
+        planner = ChatPlanner.from_folder(checkpoints / "onevision", home, shots=SHOTS, chat=chat, hardware=CPU)
+        wide = torch.zeros(40, 120, 3, dtype=torch.uint8).numpy()
+        lengths.append(planner.encoder.inputs("a sofa", [], wide)["input_ids"].shape[1])
+    assert lengths[1] < lengths[0]
 
 
 def test_too_long_a_prompt_is_said(checkpoints: Path, home: Vocabulary) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, LCMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    LCMScheduler,
+    UNet2DConditionModel,
+    ZImageControlNetModel,
+    ZImageTransformer2DModel,
+)
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
@@ -188,8 +195,6 @@ def test_version_one_of_the_union_controlnet_is_refused(checkpoints: Path, tmp_p
     folder = write_zimage(tmp_path / "zimage", single_file=False) / "controlnet"
     config = json.loads((folder / "config.json").read_text())
     shutil.rmtree(folder)
-    from diffusers import ZImageControlNetModel
-
     first = {key: value for key, value in config.items() if not key.startswith("_")} | {"control_in_dim": 16}
     ZImageControlNetModel(**first).save_pretrained(folder)
     with pytest.raises(UserError, match=r"needs 33: use version 2\.0 or 2\.1"):
@@ -311,3 +316,17 @@ def test_full_size_shapes_on_the_meta_device(
         assert output.shape == pair.shape and vae.decode(latents).sample.shape == (1, 3, side, side)
     assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
     assert sum(p.numel() for p in controlnet.parameters()) / 1e6 == pytest.approx(controlnet_millions, abs=0.1)
+
+
+def test_zimage_parameters_on_the_meta_device() -> None:
+    """Billions, as docs/presets.md states them: diffusers' defaults are the public transformer's shape."""
+    with torch.device("meta"):
+        transformer = ZImageTransformer2DModel()
+        controlnet = ZImageControlNetModel(
+            control_layers_places=list(range(0, transformer.config.n_layers, 2)),
+            control_refiner_layers_places=[0, 1],
+            control_in_dim=2 * transformer.in_channels + 1,
+            add_control_noise_refiner="control_noise_refiner",
+        )
+    assert sum(p.numel() for p in transformer.parameters()) / 1e9 == pytest.approx(6.155, abs=0.001)
+    assert sum(p.numel() for p in controlnet.parameters()) / 1e9 == pytest.approx(3.356, abs=0.001)
