@@ -123,9 +123,11 @@ def _segmented(image: Path, config: ComposeConfig) -> StartingPhoto:
 
 
 def refuse_for_run(run: Path, **given: Any) -> None:
-    """Raises UserError where options for photos were given with a run."""
+    """Raises UserError where there is no run, or options for photos were given with one."""
     from scene.errors import UserError
 
+    if not run.exists():
+        raise UserError(f"{run} is neither a run folder nor a picture; name one that exists")
     said = [f"--{name}" for name, value in given.items() if value]
     if said:
         raise UserError(f"{' '.join(said)} is for photos; {run} is a run and keeps the settings it was made with")

@@ -247,7 +247,8 @@ class History:
 
     def _check(self, index: int) -> None:
         if index != ROOT and index not in self.steps:
-            raise UserError(f"there is no step {index}; steps are 0 (empty canvas) to {self.next_id - 1}")
+            start = f"0 (the photo), then {self.reserved + 1}" if self.reserved else "0 (empty canvas)"
+            raise UserError(f"there is no step {index}; steps are {start} to {self.next_id - 1}")
 
     @property
     def finished(self) -> bool:

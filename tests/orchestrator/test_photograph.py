@@ -188,6 +188,17 @@ def test_boxes_are_in_pixels_of_the_photo(tmp_path: Path, load: Models, small_ca
     assert run_cli(["insert", str(out), "a red balloon", "--scribble", str(tmp_path / "scribble.png")]) == 0
 
 
+def test_what_a_killed_start_leaves_is_no_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run" / "photo").mkdir(parents=True)
+    (tmp_path / "run" / "photo" / "photo.png").write_bytes(b"half")
+    (tmp_path / "run" / ".lock").touch()
+    run = started(tmp_path, Size(161, 98))
+    run.insert("a dog")
+    run.close()
+    assert run_cli(["branch", str(tmp_path / "run"), "2"]) == 2
+    assert "there is no step 2; steps are 0 (the photo), then 4 to 4" in capsys.readouterr().err
+
+
 def test_a_lost_or_changed_photo_is_named(tmp_path: Path) -> None:
     run = started(tmp_path, Size(161, 98))
     run.close()
@@ -239,6 +250,8 @@ def test_options_for_photos_are_refused_for_runs(tmp_path: Path, capsys: pytest.
     started(tmp_path, Size(161, 98)).close()
     assert run_cli(["insert", str(tmp_path / "run"), "a dog", "--preset", "park", "--panoptic", "none"]) == 2
     assert "--panoptic --preset is for photos" in capsys.readouterr().err
+    assert run_cli(["insert", str(tmp_path / "none.jpg"), "a dog", "--panoptic", "none"]) == 2
+    assert "is neither a run folder nor a picture" in capsys.readouterr().err
 
 
 def test_at_most_64_segments_become_layers_the_largest(tmp_path: Path) -> None:
