@@ -67,6 +67,8 @@ class WindowConfig(Config):
     """A mask whose window is at least so large is drawn in tiles: 512 is four times the model's resolution."""
     feather_px: float = Field(0.0, ge=0)
     """The object's edge fades inwards over so many canvas pixels; 0 cuts it hard."""
+    fringe: float = Field(0.0, ge=0)
+    """Edges this many model pixels wide take the colours from farther inside; 0 leaves them as drawn."""
 
 
 class SamplerConfig(Config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EmbedText = Callable[[str], Any]
 """Words -> what the pipeline's family takes for text: (T, C) tokens, or a tuple of tensors."""
+BEYOND_PX = 32  # canvas pixels; a multiple of 16
 TILE_BATCH = 4  # a large surface has at least four tiles, so hardly any row of the fixed batch is padding
 
 
@@ -161,15 +162,39 @@ class ControlNetInpainter:
         for drawing in drawings:
             drawing.check()
         windows = [self.window(drawing.mask) for drawing in drawings]
-        coarse = self._windows(drawings, windows, "inpaint", self.sampler.batch)
+        alone = [number for number, window in enumerate(windows) if not self._is_tiled(window)]
+        small = self._windows(
+            [drawings[number] for number in alone], [windows[number] for number in alone], "inpaint", self.sampler.batch
+        )
+        pictures = dict(zip(alone, small, strict=True))
         layers = []
-        for drawing, window, picture in zip(drawings, windows, coarse, strict=True):
-            tile_px, feather_px = self.window_config.tile_px, self.window_config.feather_px
-            if tile_px is not None and self._is_tiled(window):
-                picture = self._tiled(drawing, picture, tile_px, "tile", self.sampler.tile_steps)
-                feather_px = 0.0  # surfaces meet: two soft edges would show what lies behind both
-            layers.append(cut_out(picture, drawing.mask, feather_px))
+        for number, (drawing, window) in enumerate(zip(drawings, windows, strict=True)):
+            if number in pictures:
+                fringe_px = self.window_config.fringe * window.side / self.window_config.resolution_px
+                feather_px = self.window_config.feather_px
+                layers.append(cut_out(pictures[number], drawing.mask, feather_px, fringe_px))
+            else:
+                layers.append(self._large(drawing))
         return layers
+
+    def _large(self, drawing: Drawing) -> np.ndarray:
+        """A large object or surface as a layer, uint8 (H, W, 4): drawn as a whole, then refined in tiles.
+
+        It is drawn on a canvas that goes on beyond its edges, as the surface does: where a picture ends, models draw a
+        rim. Its own edge is not feathered, since surfaces meet, and two soft edges would show what lies behind both.
+        """
+        config = self.window_config
+        assert config.tile_px is not None
+        beyond = ((BEYOND_PX, BEYOND_PX), (BEYOND_PX, BEYOND_PX))
+        framed = replace(
+            drawing,
+            image=np.pad(drawing.image, (*beyond, (0, 0)), mode="edge"),
+            mask=np.pad(drawing.mask, beyond, mode="edge"),
+        )
+        whole = self._windows([framed], [self.window(framed.mask)], "inpaint", self.sampler.batch, calm=True)[0]
+        inside = slice(BEYOND_PX, -BEYOND_PX)
+        picture = self._tiled(framed, whole, config.tile_px, "tile", self.sampler.tile_steps)[inside, inside]
+        return cut_out(picture, drawing.mask, 0.0, config.fringe * config.tile_px / config.resolution_px)
 
     def _windows(
         self,
@@ -179,8 +204,10 @@ class ControlNetInpainter:
         batch: int,
         start: np.ndarray | None = None,
         last_steps: int | None = None,
+        calm: bool = False,
     ) -> list[np.ndarray]:
-        """One canvas-sized picture (H, W, 3) per drawing, filled in its window; `start` (H, W, 3) is refined."""
+        """One canvas-sized picture (H, W, 3) per drawing, filled in its window; `start` (H, W, 3) is refined; `calm`
+        drafts show the mean appearance."""
         from inpainter.pipeline import draw_windows, paint_stable_diffusion
 
         side = self.window_config.resolution_px
@@ -194,7 +221,7 @@ class ControlNetInpainter:
                 d.seed.derive(purpose) if start is None else d.seed.derive(purpose, *w)
                 for d, w in zip(drawings, windows, strict=True)
             ],
-            self.sampler,
+            self.sampler.model_copy(update={"draft_temperature": 0.0}) if calm else self.sampler,
             dilate_px=self.window_config.dilate_px,
             batch=batch,
             appearance=self.appearance,

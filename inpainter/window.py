@@ -152,15 +152,44 @@ def feathered(mask: np.ndarray, feather_px: float) -> np.ndarray:
     return np.asarray(np.clip(distance / (feather_px + 1), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def cut_out(picture: np.ndarray, mask: np.ndarray, feather_px: float = 0.0) -> np.ndarray:
+def defringed(picture: np.ndarray, mask: np.ndarray, band_px: float) -> np.ndarray:
+    """A picture whose object has its own colours up to the mask's edge.
+
+    A model that draws in coarser pixels than the canvas's blurs what lies round the object into its edge. Within
+    `band_px` of it, the nearest pixel from farther inside is repeated; parts thinner than two bands stay as they are.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        mask: bool (H, W).
+        band_px: 0 = nothing is done. The canvas edge is no edge of the mask.
+
+    Returns:
+        uint8 (H, W, 3); as `picture` outside the band.
+    """
+    if band_px <= 0 or mask.all() or not mask.any():
+        return picture
+    depth = ndimage.distance_transform_edt(mask)
+    inner = depth > band_px
+    if not inner.any():
+        return picture
+    apart, (rows, columns) = ndimage.distance_transform_edt(~inner, return_indices=True)
+    band = mask & ~inner & (apart <= 2 * band_px)
+    clean = picture.copy()
+    clean[band] = picture[rows[band], columns[band]]
+    return clean
+
+
+def cut_out(picture: np.ndarray, mask: np.ndarray, feather_px: float = 0.0, fringe_px: float = 0.0) -> np.ndarray:
     """The object as a layer.
 
     Args:
         picture: uint8 (H, W, 3), the object and whatever lies round it.
         mask: bool (H, W), True = the object.
         feather_px: see `feathered`.
+        fringe_px: see `defringed`.
 
     Returns:
         uint8 (H, W, 4); all zero outside the mask, so that compositing it changes nothing there.
     """
-    return np.concatenate([picture * mask[..., None], feathered(mask, feather_px)[..., None]], axis=2)
+    clean = defringed(picture, mask, fringe_px)
+    return np.concatenate([clean * mask[..., None], feathered(mask, feather_px)[..., None]], axis=2)

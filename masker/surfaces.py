@@ -24,9 +24,10 @@ from scene.geometry import Box, Size
 
 ROWS = 64  # rows of the layout that are looked at
 OPENING_FRAC = 0.08  # an edge that jumps by so much of the canvas height within a column is that of an opening
-STRAIGHT_FRAC = 0.012  # an outline may be straightened by so much of the canvas height
-BORDER_FRAC = 0.02  # an outline so near to the canvas border reaches it
-JOIN_FRAC = 0.06  # one so near to another surface's edge, on average, is joined to it
+STRAIGHT_FRAC = 0.016  # an outline may be straightened by so much of the canvas height
+BORDER_FRAC = 0.015  # an edge so near to the canvas border, on average, lies on it
+GAP_FRAC = 0.12  # of the canvas height: smaller gaps between two surfaces are closed,
+OVERLAP_FRAC = 0.2  # and smaller overlaps cut
 
 
 @dataclass(frozen=True)
@@ -158,26 +159,48 @@ def draw_outline(outline: np.ndarray, size: Size, surfaces: Sequence[np.ndarray]
     Args:
         outline: float32 (2 N,), see `SurfacePrior`.
         size: Canvas.
-        surfaces: Masks, bool (H, W), that edges close to theirs are joined to.
+        surfaces: Masks, bool (H, W), of those that are there: small gaps to them are closed, and small overlaps with
+            them cut, so that both end in one line.
     """
     width, height = size
     top, bottom = (_edge(heights, width) for heights in outline.reshape(2, -1))
     upper, lower = (np.rint(edge * height).astype(np.int64) for edge in (top, bottom))
+    taken = np.zeros((height, width), dtype=bool)
     for other in surfaces:
-        above, below = _ends(other)
-        reach = round(JOIN_FRAC * height)
-        upper = _joined(upper, below, reach, height)  # it begins where another ends,
-        lower = _joined(lower, above, reach, height)  # and ends where another begins
+        taken |= other & ~other.all(axis=0)  # what fills a column lies behind all others there
+    lower = np.maximum(height - _joined(height - lower, taken[::-1]), 0)
+    upper = np.minimum(_joined(upper, taken), lower)
     rows = np.arange(height)[:, None]
     return (rows >= upper) & (rows < lower)
+
+
+def _joined(upper: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """An upper edge, rows int (W,), where something taken, bool (H, W), or the border ends above it, if near.
+
+    0 to H; where the surface would begin inside of something, it begins after it.
+    """
+    height, width = taken.shape
+    columns, joined = np.arange(width), upper.copy()
+    start = np.minimum(upper, height - 1)
+    below = np.where(taken, height, np.arange(height)[:, None])  # rows that are free
+    next_free = np.minimum.accumulate(below[::-1], axis=0)[::-1]
+    after = next_free[start, columns]
+    inside = taken[start, columns] & (after - upper <= OVERLAP_FRAC * height)
+    above = np.where(taken, np.arange(height)[:, None], -1)
+    last_taken = np.maximum.accumulate(above, axis=0)[start, columns]
+    gap = ~taken[start, columns] & (upper - (last_taken + 1) <= GAP_FRAC * height)
+    joined[inside] = after[inside]
+    joined[gap] = last_taken[gap] + 1
+    return joined
 
 
 def _edge(heights: np.ndarray, width: int) -> np.ndarray:
     """An edge at every pixel of the canvas, (W,), straight between its corners, 0 to 1."""
     places = column_places(len(heights), width).astype(np.float64)
     clean = np.clip(heights.astype(np.float64), 0, 1)
-    clean[clean < BORDER_FRAC] = 0
-    clean[clean > 1 - BORDER_FRAC] = 1
+    for border in (0.0, 1.0):  # all of an edge or none: a thin ceiling would break into pieces
+        if np.abs(clean - border).mean() < BORDER_FRAC:
+            clean[:] = border
     kept = _corners(places / width, clean)
     return np.interp(np.arange(width), places[kept], clean[kept])
 
@@ -196,21 +219,3 @@ def _corners(x: np.ndarray, y: np.ndarray) -> list[int]:
             kept.add(farthest)
             todo += [(first, farthest), (farthest, last)]
     return sorted(kept)
-
-
-def _ends(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row of a mask in each column, and the row after its last; -1 where it is not."""
-    there = mask.any(axis=0)
-    first = np.where(there, mask.argmax(axis=0), -1)
-    return first, np.where(there, len(mask) - mask[::-1].argmax(axis=0), -1)
-
-
-def _joined(edge: np.ndarray, other: np.ndarray, reach: int, height: int) -> np.ndarray:
-    """An edge where another surface has its own, if they run close to each other for most of the way."""
-    there = (other > 0) & (other < height)
-    if there.sum() < len(edge) / 8:
-        return edge
-    apart = np.abs(edge - other)
-    if float(np.median(apart[there])) > reach:
-        return edge
-    return np.where(there & (apart <= 3 * reach), other, edge)

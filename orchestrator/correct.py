@@ -1,14 +1,15 @@
-"""Bounded self-correction: the mask that is taken keeps the relations that the prompt asks for, where one can be had.
+"""Bounded self-correction: the mask that is taken keeps the relations that the prompt and the plan ask for.
 
-Candidates first (another sample), then another place (the guide is moved), then the planner is asked again and told
-what does not hold. Nothing is rendered before the choice is made. Each attempt is kept in the step's record.
+Candidates first (another sample), then another place (the guide is moved), then, for what the prompt asks, the planner
+is asked again and told what does not hold. What the prompt says goes before what the planner proposed. Nothing is
+rendered before the choice is made. Each attempt is kept in the step's record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from orchestrator.asked import as_words, broken, open_claims, place_for
 from orchestrator.request import Request
@@ -17,6 +18,7 @@ from scene.corpus.claims import RelationClaim
 from scene.errors import ModelError
 from scene.geometry import Box
 from scene.guidance import Guidance
+from scene.relations import Relation
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
@@ -40,22 +42,27 @@ class Choice:
 def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limit: int) -> Choice:
     """The candidate that breaks the fewest relations, after at most `limit` tries beyond the candidates at hand."""
     label = request.proposal.label
-    claims = open_claims(run.scene, label, run.models.vocabulary)
+    said = open_claims(run.scene, label, run.models.vocabulary)
+    claims = [*said, *_planned(run, request, said)]
     if not claims:
         return Choice(request, tuple(candidates), 0)
+
+    def weight(violated: Sequence[RelationClaim]) -> tuple[int, int]:
+        return sum(claim in said for claim in violated), len(violated)
+
     tries: list[tuple[str, Request, tuple[MaskCandidate, ...], int, list[RelationClaim]]] = []
 
-    def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> int:
+    def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> tuple[int, int]:
         counted = [broken(claims, run.scene, label, c.mask, asked.behind) for c in masks[: 1 if only_first else None]]
-        best = min(range(len(counted)), key=lambda number: (len(counted[number]), number))
+        best = min(range(len(counted)), key=lambda number: (weight(counted[number]), number))
         tries.append((how, asked, tuple(masks), best, counted[best]))
-        return len(counted[best])
+        return weight(counted[best])
 
     left = consider("first", request, candidates, only_first=True)
-    if left and len(candidates) > 1:
+    if any(left) and len(candidates) > 1:
         left = min(left, consider("sample", request, candidates))
     for how in ("move", "ask")[:limit]:
-        if not left:
+        if not any(left) or (how == "ask" and not left[0]):
             break
         again = (_elsewhere if how == "move" else _asked_again)(run, request, candidates[0], tries[-1][4])
         if again is None:
@@ -65,13 +72,27 @@ def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limi
         except ModelError:
             continue
         left = min(left, consider(how, again, masks))
-    taken = min(range(len(tries)), key=lambda number: (len(tries[number][4]), number))
+    taken = min(range(len(tries)), key=lambda number: (weight(tries[number][4]), number))
     _, asked, kept, chosen, _ = tries[taken]
     attempts = tuple(
         {"how": how, "violated": as_words(violated), "taken": number == taken}
         for number, (how, _, _, _, violated) in enumerate(tries)
     )
     return Choice(asked, kept, chosen, attempts)
+
+
+def _planned(run: Run, request: Request, said: Sequence[RelationClaim]) -> list[RelationClaim]:
+    """The relation that the planner proposed, unless a person guides the object or the prompt speaks of the pair."""
+    planned, label = request.proposal.relation, request.proposal.label
+    there = {layer.label for layer in run.scene.layers}
+    if planned is None or planned.relation not in get_args(Relation) or planned.label not in there - {label}:
+        return []
+    if request.guide_by == "person" and request.guidance is not None:
+        return []
+    if any({claim.first, claim.second} == {label, planned.label} for claim in said):
+        return []
+    relation = cast(Relation, planned.relation)
+    return [RelationClaim(label, relation, planned.label, f"{label} {relation} {planned.label}")]
 
 
 def _elsewhere(
