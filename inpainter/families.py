@@ -23,6 +23,8 @@ from inpainter.models import MASKED
 from inpainter.pipeline import Paint, WindowBatch, paint_stable_diffusion
 
 WHITE = 1.0
+INPAINTING_UNET_CHANNELS = 9
+NEARLY_ALL = 0.99  # SDXL's inpainting weights: "make sure to use `strength` below 1.0" (their model card)
 
 
 class XLText(NamedTuple):
@@ -83,7 +85,13 @@ def paint_sdxl(masked: float | None) -> Paint:
     value = WHITE if masked is None else masked
 
     def paint(pipeline: Any, batch: WindowBatch, sampler: SamplerConfig) -> np.ndarray:
-        tokens = replace(batch, text=[text.tokens for text in batch.text], empty_text=batch.empty_text.tokens)
+        most = NEARLY_ALL if pipeline.unet.config.in_channels == INPAINTING_UNET_CHANNELS else 1.0
+        tokens = replace(
+            batch,
+            text=[text.tokens for text in batch.text],
+            empty_text=batch.empty_text.tokens,
+            strength=min(batch.strength, most),
+        )
         return paint_stable_diffusion(
             pipeline,
             tokens,

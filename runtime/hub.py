@@ -83,7 +83,8 @@ def _lacking_weights(source: Source, folder: Path, part: str) -> list[str]:
         own_layout = (folder / "config.json").is_file() and any(folder.glob(WEIGHTS))
         return [] if own_layout or (folder / source.file).is_file() else [within + source.file]
     ending = f"*.{source.variant}.safetensors" if source.variant else WEIGHTS
-    if not any(folder.glob(ending)):
+    others = source.unwanted
+    if all(any(file.match(other) for other in others) for file in folder.glob(ending)):
         return [within + ending]
     for index in folder.glob("*.safetensors.index*.json"):
         if (source.variant is None) != (".fp16." not in index.name):

@@ -66,7 +66,7 @@ def stock_arguments(image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_windows_equal_the_stock_pipeline_told_in_plain_words(family: str, checkpoints: Path) -> None:
-    """Same weights, same noise, words instead of embeddings: largest difference 0 of 255."""
+    """Same weights, same noise, words instead of embeddings: largest difference 1 of 255."""
     inpainter = inpainter_of(family, checkpoints)
     image, mask = window()
     words, negative = "a red sofa", inpainter.sampler.negative
@@ -95,10 +95,12 @@ def test_windows_equal_the_stock_pipeline_told_in_plain_words(family: str, check
             control_image=control_image(given["unit"], given["mask"], -1.0 if family == "sd15" else 1.0),
             negative_prompt=negative,
             guidance_scale=inpainter.sampler.guidance_scale,
-            strength=1.0,
+            strength=0.99 if family == "sdxl" else 1.0,  # as the card of SDXL's inpainting weights asks
             **common,
         )
-    assert np.abs(ours.astype(int) - (stock.images[0] * 255 + 0.5).astype(np.uint8)).max() == 0
+    differences = np.abs(ours.astype(int) - (stock.images[0] * 255 + 0.5).astype(np.uint8))
+    # The stock pipeline reads both texts in one batch, which moves last bits: here and there a pixel rounds otherwise.
+    assert differences.max() <= 1 and differences.mean() < 0.01
     assert ours.std() > 1  # the random networks do draw something
 
 

@@ -138,6 +138,57 @@ def test_cached_weights_are_found_without_network(tmp_path: Path, monkeypatch: p
     assert present(Source("planner.path", "someone/net", revision="f" * 40)) is None
 
 
+def test_fetch_takes_safetensors_and_words_only(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hub made of the tiny checkpoints, with the patterns that the real one is asked with."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    parts = {"llava": "llava", "stable": "sd15/base", "control": "sd15/controlnet"}
+
+    def download(name: str, *, local_files_only: bool = False, **asked: object) -> str:
+        folder = tmp_path / name.replace("/", "--")
+        if local_files_only:
+            return str(folder)
+        source = next(checkpoints / part for key, part in parts.items() if key in name)
+        files = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+        offered = [
+            *files,
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "run.py",
+        ]
+        chosen = list(
+            filter_repo_objects(
+                offered,
+                allow_patterns=asked["allow_patterns"],  # type: ignore[arg-type]
+                ignore_patterns=asked["ignore_patterns"],  # type: ignore[arg-type]
+            )
+        )
+        assert not set(chosen) - set(files)  # no pickles, no other precisions, no code
+        for file in chosen:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes((source / file).read_bytes())
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, name, **asked: None)
+    assert run_cli(["check", "sd15", "--fetch", "--json"]) in (0, 2)  # 2 where memory is short or a package lacks
+    weights = json.loads(capsys.readouterr().out)["presets"]["sd15"]["weights"]
+    assert all(found["folder"] for found in weights)
+    config = load_preset("sd15", None, local_settings("sd15", checkpoints)[3:])
+    from orchestrator.assemble import public_folders
+
+    assert public_folders(config)["inpainter"]["base"] == tmp_path / "stable-diffusion-v1-5--stable-diffusion-v1-5"
+
+
+def test_another_precision_alone_is_not_enough(tmp_path: Path) -> None:
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"")
+    assert lacking(Source("planner.path", str(tmp_path)), tmp_path) == ["*.safetensors"]
+    assert lacking(Source("planner.path", str(tmp_path), variant="fp16"), tmp_path) == []
+
+
 def test_every_preset_loads_and_the_public_ones_name_safetensors_only() -> None:
     from orchestrator.assemble import ROOMS, public_sources
 
