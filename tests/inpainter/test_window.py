@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpainter.window import Window, crop, crop_mask, cut_out, dilate, feathered, place, resize_mask, window_around
+from inpainter.window import Window, crop, crop_mask, cut_out, defringed, dilate, feathered, place, resize_mask, window_around
 from scene.geometry import Box, Size
 from scene.layers import composite
 
@@ -112,3 +112,22 @@ def test_dilate_grows_by_exactly_its_radius() -> None:
     mask[10, 10] = True
     assert dilate(mask, 3).sum() == 49
     assert np.array_equal(dilate(mask, 0), mask)
+
+
+def test_edges_take_the_colours_from_farther_inside() -> None:
+    mask = np.zeros(SIZE.shape, dtype=bool)
+    mask[60:200, 60:200] = True
+    picture = np.full((*SIZE.shape, 3), 255, np.uint8)
+    picture[64:196, 64:196] = (200, 30, 30)  # white from outside has bled four pixels into the object
+    clean = defringed(picture, mask, 5.0)
+    assert (clean[mask] == (200, 30, 30)).all()
+    assert np.array_equal(clean[~mask], picture[~mask])
+    assert np.array_equal(defringed(picture, mask, 0.0), picture)
+
+
+def test_thin_parts_keep_their_own_colours() -> None:
+    mask = np.zeros(SIZE.shape, dtype=bool)
+    mask[60:200, 60:160] = mask[120:126, 160:220] = True  # a stem, six pixels thick
+    picture = np.full((*SIZE.shape, 3), 40, np.uint8)
+    picture[:, 170:] = 90
+    assert (defringed(picture, mask, 4.0)[120:126, 175:220] == 90).all()

@@ -21,7 +21,7 @@ from scene.corpus.claims import RelationClaim
 from scene.geometry import Box, Size
 from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
-from scene.proposal import Proposal
+from scene.proposal import PlannedRelation, Proposal
 from scene.seeds import StepSeed
 from tests.orchestrator.fakes import FakeInpainter, FakeMasker, FakePlanner, fake_models
 
@@ -52,23 +52,29 @@ class PlacedMasker(FakeMasker):
 class AskedPlanner(FakePlanner):
     """Gives a box only when it is told what does not hold."""
 
-    def __init__(self, box: Box | None = None) -> None:
+    def __init__(self, box: Box | None = None, relation: PlannedRelation | None = None) -> None:
         super().__init__(("boy", "dog"))
-        self.box, self.turns = box, []
+        self.box, self.relation, self.turns = box, relation, []
 
     def propose(self, scene: LayeredScene, prompt: str, **rest: Any) -> Proposal:
         proposal = super().propose(scene, prompt, **rest)
         if rest.get("turn"):
             self.turns.append(rest["turn"])
         box = self.box if rest.get("turn") else None
-        return proposal if proposal.stop else Proposal(proposal.label, proposal.description, box)
+        relation = self.relation if proposal.label == "dog" else None
+        return proposal if proposal.stop else Proposal(proposal.label, proposal.description, box, relation=relation)
 
 
 def composed(
-    out: Path, prompt: str, dog: Sequence[tuple[int, int, int, int]], box: Box | None = None, **set_: int
+    out: Path,
+    prompt: str,
+    dog: Sequence[tuple[int, int, int, int]],
+    box: Box | None = None,
+    relation: PlannedRelation | None = None,
+    **set_: int,
 ) -> Run:
     masker = PlacedMasker({"boy": [(100, 60, 160, 200)], "dog": dog})
-    models = Models(AskedPlanner(box), masker, FakeInpainter(), VOCABULARY)
+    models = Models(AskedPlanner(box, relation), masker, FakeInpainter(), VOCABULARY)
     settings = ["width=256", "height=256", *(f"{name}={value}" for name, value in set_.items())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "versions", dict)
@@ -101,6 +107,20 @@ def test_else_the_planner_is_asked_and_told(tmp_path: Path) -> None:
     assert run.folder.history.steps[2].attempts == ()  # "inside" is no relation that prompts are read for
     run = composed(tmp_path / "two", "a boy behind a dog", [(190, 120, 240, 200)], Box(110, 100, 150, 220))
     assert attempts(run)[-1][0] in ("move", "ask") and attempts(run)[-1][1:] == (0, True)
+
+
+def test_what_the_plan_proposes_is_kept_as_well(tmp_path: Path) -> None:
+    right, left = (190, 120, 240, 200), (10, 120, 60, 200)
+    planned = PlannedRelation("left of", "boy", 1)
+    run = composed(tmp_path / "run", "a dog and a boy", [right, left], relation=planned)
+    assert attempts(run) == [("first", 1, False), ("sample", 0, True)]
+    assert run.scene.find("dog").box == left
+
+
+def test_what_the_prompt_says_goes_before_the_plan(tmp_path: Path) -> None:
+    planned = PlannedRelation("right of", "boy", 1)
+    run = composed(tmp_path / "run", "a dog to the left of a boy", [(10, 120, 60, 200)], relation=planned)
+    assert attempts(run) == [("first", 0, True)]
 
 
 def test_what_cannot_be_repaired_is_listed_and_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,141 @@
+"""Remembered shapes: what comes to mind, how it is kept, and which views are told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from masker.config import MemoryConfig, MemoryStageConfig
+from masker.memory import CODE_STEP, ShapeMemory
+from masker.model import Conditions, Kept, Prepared
+from masker.remember import remember
+from masker.smartmask import SmartMask
+from masker.texts import TextBook
+from masker.weights import build_model, export_masker, load_codec, load_memory
+from runtime.config import validate
+from scene.corpus.store import Corpus
+from scene.errors import UserError
+from scene.geometry import Box
+from scene.guidance import Guidance
+from scene.seeds import StepSeed
+
+from .conftest import SIZE, masker_config
+from .test_shape_code import CODED
+
+WIDE, TALL = (0.0, -1.0), (-1.0, 0.0)  # log half-sides
+
+
+def _memory(**config: float) -> ShapeMemory:
+    """Four objects of two words, each once wide and once tall; object n has code n, n, n."""
+    codes = torch.arange(4.0)[:, None].expand(4, 3) / 2
+    places = torch.tensor([[*sides, 0.0, 0.0, 0.0] for sides in (WIDE, TALL, WIDE, TALL)])
+    words = torch.eye(2, 8)
+    return ShapeMemory.of(MemoryConfig(**config), codes, places, torch.tensor([0, 0, 1, 1]), words)
+
+
+def _place(sides: tuple[float, float]) -> torch.Tensor:
+    return torch.tensor([[*sides, 0.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize(("word", "sides", "wanted"), [(0, WIDE, 0), (0, TALL, 1), (1, WIDE, 2), (1, TALL, 3)])
+def test_words_and_proportions_decide_what_comes_to_mind(word: int, sides: tuple[float, float], wanted: int) -> None:
+    memory, embedding = _memory(), torch.eye(2, 8)[word]
+    assert memory.likeness(embedding, _place(sides))[0, wanted] > 0.99
+    found = memory.recall(embedding, _place(sides), torch.tensor([[0.0, 0.5, 1.0]]))
+    assert torch.allclose(found[0, 1], torch.full((3,), wanted / 2), atol=CODE_STEP)
+
+
+def test_what_is_equally_like_comes_to_mind_equally_often() -> None:
+    memory = _memory(proportion_scale=1e3)
+    chances = torch.linspace(0.01, 0.99, 100)[None]
+    found = memory.recall(torch.eye(2, 8)[0], _place(WIDE), chances)[0, :, 0]
+    assert int((found < 0.25).sum()) == pytest.approx(50, abs=2) and float(found.max()) < 0.75
+
+
+def test_unknown_words_recall_what_is_most_like_them() -> None:
+    embedding = torch.zeros(8)
+    embedding[0], embedding[1] = 0.2, 0.1
+    assert _memory().likeness(embedding, _place(WIDE))[0].argmax() == 0
+
+
+@pytest.fixture
+def coded(corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path) -> Path:
+    """A masker folder with shape codes, untrained but for its components, and its memory."""
+    out = tmp_path / "coded"
+    config = masker_config(codec_folder, shape_prior=CODED)
+    codec = load_codec(codec_folder)
+    torch.manual_seed(2)
+    model = build_model(config, codec)
+    assert model.shape_prior is not None and model.shape_prior.code is not None
+    masks = (torch.rand(40, 1, CODED["side"], CODED["side"]) > 0.5).float()
+    model.shape_prior.code.learn_components(masks)
+    export_masker(model, codec, config, [corpus], out)
+    stage = validate(MemoryStageConfig, {"masker": str(out), "objects": 20}, "test")
+    remember(stage, [corpus], out / "made", texts)
+    for name in ("memory.yaml", "memory.safetensors"):
+        (out / name).write_bytes((out / "made" / "export" / name).read_bytes())
+    return out
+
+
+def test_the_memory_stage_remembers_training_objects(coded: Path) -> None:
+    memory = load_memory(coded)
+    assert memory is not None and memory.codes.shape == (20, CODED["code"])
+    assert len(memory.words) == 4, "ball, a red ball, post, a post; surfaces have no silhouettes to remember"
+    assert memory.codes.float().std() > 1
+
+
+def test_a_masker_without_codes_has_nothing_to_remember(
+    corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path
+) -> None:
+    codec = load_codec(codec_folder)
+    config = masker_config(codec_folder, shape_prior=None)
+    export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
+    with pytest.raises(UserError, match="no shape codes to remember; train stages silhouette and codes first"):
+        remember(validate(MemoryStageConfig, {"masker": str(tmp_path)}, "test"), [corpus], tmp_path, texts)
+
+
+def test_a_spoilt_memory_is_refused(coded: Path, tmp_path: Path) -> None:
+    for name in ("memory.yaml", "memory.safetensors"):
+        (tmp_path / name).write_bytes((coded / name).read_bytes())
+    (tmp_path / "memory.safetensors").write_bytes((coded / "codec.safetensors").read_bytes())
+    with pytest.raises(UserError, match="holds no remembered shapes"):
+        load_memory(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["box", "blob", "scribble"])
+def test_boxes_and_blobs_recall_and_scribbles_do_not(
+    coded: Path, texts: TextBook, corpus: Corpus, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = corpus.scene(corpus.records("val")[0], 2)
+    scribble = np.zeros(SIZE.shape, dtype=bool)
+    scribble[90:170, 100:180] = True
+    guides = {
+        "box": Guidance.from_box(Box(100, 90, 180, 170), SIZE),
+        "blob": Guidance.from_blob(140, 130, 40, 40, SIZE),
+        "scribble": Guidance.from_scribble(scribble),
+    }
+    seen: list[Conditions] = []
+    model = SmartMask.from_pretrained(coded, texts)
+    real = model.model.prepare
+
+    def spy(conditions: Conditions, kept: Kept) -> Prepared:
+        seen.append(conditions)
+        return real(conditions, kept)
+
+    monkeypatch.setattr(model.model, "prepare", spy)
+
+    def codes(memory: ShapeMemory | None) -> torch.Tensor:
+        model.memory = memory
+        seen.clear()
+        model._batch(model._request(scene, "ball", "a red ball", "", guides[kind]), StepSeed(7, 3), range(2))
+        return seen[0].code[:2].clone()
+
+    memory = load_memory(coded)
+    assert torch.equal(codes(memory), codes(None)) == (kind == "scribble")
+    if kind == "box":
+        assert memory is not None
+        kept = memory.codes.float() * CODE_STEP
+        assert torch.cdist(codes(memory), kept).amin(1).max() < 1e-4, "a recalled code is one that is kept"
