@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpainter.window import Window, crop, crop_mask, cut_out, defringed, dilate, feathered, place, resize_mask, window_around
+from inpainter.window import (
+    Window,
+    crop,
+    crop_mask,
+    cut_out,
+    defringed,
+    dilate,
+    feathered,
+    place,
+    resize_mask,
+    window_around,
+)
 from scene.geometry import Box, Size
 from scene.layers import composite
 
