@@ -96,8 +96,15 @@ def import_coco(
         vocabulary=Vocabulary("coco", {BACKGROUND: {"kind": "surface", "mass": True}, **entries}),
         skip_broken=skip_broken,
     )
-    writer.add_all(items[:limit], lambda item: _photo(item, categories, photos), progress)
-    return writer.finish(credits, source="COCO instances and captions", masks="modal", order="synthetic")
+    items = items[:limit]
+    writer.add_all(items, lambda item: _photo(item, categories, photos), progress)
+    used = {f"image {item.image['id']}" for item in items}
+    return writer.finish(
+        [credit for credit in credits if credit.source in used],
+        source="COCO instances and captions",
+        masks="modal",
+        order="synthetic",
+    )
 
 
 def _instance_files(source: Path) -> list[Path]:

@@ -81,8 +81,15 @@ def import_coco_panoptic(
         vocabulary=Vocabulary("coco-panoptic", {BACKGROUND: {"kind": "surface", "mass": True}, **entries}),
         skip_broken=skip_broken,
     )
-    writer.add_all(items[:limit], lambda item: _photo(item, categories, photos), progress)
-    return writer.finish(credits, source="COCO panoptic", masks="modal", order="synthetic")
+    items = items[:limit]
+    writer.add_all(items, lambda item: _photo(item, categories, photos), progress)
+    used = {f"image {item.annotation['image_id']}" for item in items}
+    return writer.finish(
+        [credit for credit in credits if credit.source in used],
+        source="COCO panoptic",
+        masks="modal",
+        order="synthetic",
+    )
 
 
 def _files(source: Path) -> list[Path]:

@@ -41,11 +41,11 @@ LICENCE = "photos under their own Flickr licences; non-commercial ones occur (se
 
 @dataclass(frozen=True, eq=False)
 class _Item:
-    """An annotation, where it stands, and its picture."""
+    """An annotation, where it stands, and the name of its picture."""
 
     annotation: Mapping[str, Any]
     where: str
-    picture: Path
+    picture: str
 
 
 def import_cocoa(
@@ -70,29 +70,27 @@ def import_cocoa(
     Raises:
         UserError: files missing or malformed; names file, image id and field.
     """
-    items = _items(source, images)[:limit]
+    items = _items(source)[:limit]
+    photos = Photos(source if source.is_dir() else source.parent, images)
     vocabulary = Vocabulary("cocoa", _entries(items))
     writer = PhotoWriter(
         destination, name="cocoa", licence=LICENCE, vocabulary=vocabulary, skip_broken=skip_broken
     )  # fmt: skip
-    writer.add_all(items, _photo, progress)
+    writer.add_all(items, lambda item: _photo(item, photos), progress)
     credits = [
-        Credit(f"cocoa/{item.annotation.get('id')}", item.picture.name, "photographer unknown here", "see COCO", "COCO")
+        Credit(f"cocoa/{item.annotation.get('id')}", item.picture, "photographer unknown here", "see COCO", "COCO")
         for item in items
     ]
     return writer.finish(credits, source="COCO-Amodal (COCOA)", masks="amodal")
 
 
-def _items(source: Path, images: Path | None) -> list[_Item]:
-    folder = source if source.is_dir() else source.parent
+def _items(source: Path) -> list[_Item]:
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
-    photos = Photos(folder, images)
     items: list[_Item] = []
     for path in paths:
         document = read_document(path)
         if isinstance(document, dict) and "regions" in document:
-            picture = photos.find(f"{path.stem}.jpg", str(path))
-            items.append(_Item(document, str(path), picture))
+            items.append(_Item(document, str(path), f"{path.stem}.jpg"))
             continue
         names = {
             entry["id"]: entry["file_name"]
@@ -102,8 +100,7 @@ def _items(source: Path, images: Path | None) -> list[_Item]:
             where = f"{path}: annotations[{number}]"
             if annotation["image_id"] not in names:
                 raise UserError(f"{where}: image_id {annotation['image_id']} is not among the {len(names)} images")
-            picture = photos.find(names[annotation["image_id"]], f"{where} (image {annotation['image_id']})")
-            items.append(_Item(annotation, where, picture))
+            items.append(_Item(annotation, where, names[annotation["image_id"]]))
     if not items:
         raise UserError(f"no COCOA JSON in {source}; point SRC at a file, or a folder of them")
     return items
@@ -125,11 +122,12 @@ def _entries(items: list[_Item]) -> dict[str, dict[str, Any]]:
     return {BACKGROUND: {"kind": "surface", "mass": True}, **entries}
 
 
-def _photo(item: _Item) -> AnnotatedPhoto:
+def _photo(item: _Item, photos: Photos) -> AnnotatedPhoto:
     annotation, where = item.annotation, item.where
     check_fields(annotation, where, {"image_id": int, "id": int, "regions": list})
     where = f"{where} (image {annotation['image_id']})"
-    with decoding(str(item.picture)), Image.open(item.picture) as picture:
+    path = photos.find(item.picture, where)
+    with decoding(str(path)), Image.open(path) as picture:
         size = Size(*picture.size)
     regions, orders = [], set()
     for number, region in enumerate(annotation["regions"]):
@@ -150,7 +148,7 @@ def _photo(item: _Item) -> AnnotatedPhoto:
             raise UserError(f"{place}: name {region['name']!r} has no letters")
         parts.append(Part(name, name, mask, f"cocoa-{annotation['id']}/{number}"))
     scene = f"{annotation['image_id']:012d}-{annotation['id']}"
-    return AnnotatedPhoto(scene, annotation["image_id"], item.picture, tuple(parts[::-1]))
+    return AnnotatedPhoto(scene, annotation["image_id"], path, tuple(parts[::-1]))
 
 
 def _checked_mask(region: Mapping[str, Any], nearer: np.ndarray, size: Size, where: str) -> np.ndarray:
