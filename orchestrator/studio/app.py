@@ -84,11 +84,9 @@ def runs(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 60) -> A
     for name in studio.library.names()[:limit]:
         try:
             path = studio.library.path(name)
-            view = studio.views.look(name, path)
+            found.append(studio.views.glance(name, path) | {"changed": changed(path) / 1e9})
         except (NotFound, UserError, KeyError, ValueError):
             continue  # a broken run is no reason not to show the others
-        about = {key: view[key] for key in ("name", "prompt", "seed", "finished", "picture")}
-        found.append(about | {"layers": len(view["layers"]), "changed": changed(path) / 1e9})
     return found
 
 
@@ -116,7 +114,7 @@ async def state(request: Request, run: str) -> Any:
 @api.post("/runs/{run}/decision", response_model=answers.Done, status_code=202)
 async def decide(request: Request, run: str, asked: orders.Decision) -> Any:
     """Decides on the proposal that waits, or changes it."""
-    return {"run": run, "job": _studio(request).decide(run, _event(asked))}
+    return {"run": run, "job": await _studio(request).decide(run, _event(asked))}
 
 
 def _event(asked: orders.Decision) -> dict[str, Any]:
@@ -155,7 +153,7 @@ def _moved(history: Any, asked: orders.Move) -> Any:
 async def edit(request: Request, run: str, layer: orders.LayerId, asked: orders.LayerEdit) -> Any:
     """Changes one layer."""
     change = asked.model_dump(exclude_none=True, exclude_defaults=True)
-    return {"run": run, "job": _studio(request).edit(run, layer, change)}
+    return {"run": run, "job": await _studio(request).edit(run, layer, change)}
 
 
 @api.post("/runs/{run}/layers/{layer}/order", response_model=answers.Done)
@@ -253,8 +251,10 @@ def export(request: Request, run: str, kind: Kind) -> Any:
 async def events(request: Request, run: Annotated[str, Query(max_length=100)] = "") -> Any:
     """Server-sent events: `changed` (look at the state again) and `progress` (a model began to work)."""
 
+    messages = _studio(request).listen(run)
+
     async def lines() -> AsyncIterator[str]:
-        async for message in _studio(request).listen(run):
+        async for message in messages:
             yield ": still here\n\n" if message is None else f"data: {json.dumps(message)}\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

@@ -45,6 +45,7 @@ class Desk:
         base, since: what it was built on; the worker makes it again of these.
         auto: run to the end by itself.
         error: what went wrong last, until the next job.
+        turn: held while something is done to the run here, so that two clicks do not meet.
     """
 
     starting: dict[str, Any] | None = None
@@ -56,6 +57,7 @@ class Desk:
     auto: bool = False
     finished: bool = False
     error: dict[str, str] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def drop(self) -> None:
         """Nothing waits any more."""
@@ -134,6 +136,8 @@ class Studio:
             return None
         elapsed = round(time.monotonic() - job.since, 2)
         told = {name: getattr(job, name) for name in ("number", "kind", "phase", "expected_s", "tries")}
+        if job.cancelled:
+            told |= {"phase": "stopping", "expected_s": None}
         return told | {"elapsed_s": elapsed, "ahead": self.jobs.position(job)}
 
     def _proposal(self, name: str, desk: Desk) -> dict[str, Any] | None:
@@ -177,15 +181,21 @@ class Studio:
         self._desks[name] = Desk(starting=view, auto=auto)
         return self._queue(name, "start", body)
 
-    def decide(self, name: str, event: Event) -> int | None:
+    async def decide(self, name: str, event: Event) -> int | None:
         """A decision on the proposal, or a change to it; gives the job's number, None where none is needed."""
         path, desk = self.library.path(name), self._desk(name)
         do = event["do"]
         if do == "pick":
             self._pick(name, desk, event["candidate"])
             return None
-        self._check_free(name)
-        body: dict[str, Any] = {"run": str(path)}
+        async with desk.turn:
+            if do == "add":
+                await self._interrupt(name)
+            self._check_free(name)
+            return self._decided(name, desk, {"run": str(path)}, event)
+
+    def _decided(self, name: str, desk: Desk, body: dict[str, Any], event: Event) -> int:
+        do = event["do"]
         if do == "propose":
             return self._queue(name, "propose", body)
         if event.get("scribble"):
@@ -209,10 +219,10 @@ class Studio:
         path, desk = self.library.path(name), self._desk(name)
         job = self.jobs.of(name)
         if do == "run":
-            desk.auto = True
-            if job is None:
-                desk.error = None
-                return self._on(name, desk, path)
+            async with desk.turn:
+                desk.auto = True
+                if self.jobs.of(name) is None:
+                    return self._on(name, desk, path)
         else:
             desk.auto = False
             if do == "cancel" and job is not None:
@@ -249,26 +259,37 @@ class Studio:
 
         await self._at_once(name, go)
 
-    def edit(self, name: str, layer: int, change: Mapping[str, Any]) -> int:
+    async def edit(self, name: str, layer: int, change: Mapping[str, Any]) -> int:
         """Changes one layer; what was drawn on top of its place is drawn again."""
         path = self.library.path(name)
-        self._check_unlocked(path, layer)
-        self._check_free(name)
-        body = {"run": str(path), "layer": layer, "change": dict(change)}
-        return self._queue(name, "edit", body)
+        async with self._desk(name).turn:
+            self._check_unlocked(path, layer)
+            self._check_free(name)
+            return self._queue(name, "edit", {"run": str(path), "layer": layer, "change": dict(change)})
 
     async def flag(self, name: str, flags: Mapping[str, list[int]]) -> None:
         """Hides and locks layers."""
-        await asyncio.to_thread(write_flags, self.library.path(name), flags)
+        path = self.library.path(name)
+        async with self._desk(name).turn:
+            await asyncio.to_thread(write_flags, path, flags)
         self._tell(name)
 
     async def _at_once(self, name: str, go: Callable[[], None]) -> None:
-        self._check_free(name)
         desk = self._desk(name)
-        desk.error, desk.auto = None, False
-        await asyncio.to_thread(go)
-        desk.drop()
+        async with desk.turn:
+            await self._interrupt(name)
+            self._check_free(name)
+            desk.error, desk.auto = None, False
+            await asyncio.to_thread(go)
+            desk.drop()
         self._tell(name)
+
+    async def _interrupt(self, name: str) -> None:
+        """A proposal that is being made gives way to what a person wants instead."""
+        job = self.jobs.of(name)
+        if job is not None and job.kind == "propose" and not self._desk(name).auto:
+            await self.jobs.cancel(job)
+            await job.done.wait()
 
     def _desk(self, name: str) -> Desk:
         return self._desks.setdefault(name, Desk())
@@ -328,11 +349,10 @@ class Studio:
             path = self.library.path(job.run)
         except NotFound:
             return
-        begun = job.kind == "start" and "photo" not in job.body  # of a photo a person says what is to be put in
-        decided = begun or job.kind == "advance" or (job.kind == "do" and job.body["event"]["do"] in DECIDING)
+        decided = job.kind in ("start", "advance") or (job.kind == "do" and job.body["event"]["do"] in DECIDING)
         if desk.auto and not desk.finished:
             self._on(job.run, desk, path)
-        elif decided and not desk.finished:
+        elif decided and not desk.finished and not (path / "photo").is_dir():  # into a photo, a person puts things
             self._queue(job.run, "propose", {"run": str(path)})
         elif desk.finished:
             desk.auto = False
@@ -366,6 +386,8 @@ class Studio:
 
     def listen(self, name: str) -> AsyncIterator[dict[str, Any] | None]:
         """Messages for a page that shows run `name`; it hears of every change from now on. "" = of all runs."""
+        if name and not self._desks.get(name, Desk()).starting:
+            self.library.path(name)  # or it is not there
         if name:
             self._seen.setdefault(name, changed(self.library.root / name))
         return self.hub.listen(name)

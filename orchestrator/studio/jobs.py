@@ -16,9 +16,12 @@ Kind = Literal["start", "propose", "do", "advance", "edit"]
 Status = Literal["starting", "ready", "restarting", "stopped"]
 WORKER_COMMAND = (sys.executable, "-m", "orchestrator.studio.worker")
 MAX_LINE_BYTES = 32 << 20
-GRACE_S = 1.5  # a cancelled job that has not ended by then is ended with its process
+# A cancelled job that has not ended by then is ended with its process; most models pause sooner than they load again.
+GRACE_S = 4.0
 TRIES = 2
 BUG = "the worker died twice over this; its terminal says more. Nothing is lost: try again, or something else"
+
+STOPPED: Event = {"event": "ended", "ok": False, "kind": "cancelled", "message": "stopped"}
 
 
 @dataclass(eq=False)
@@ -33,6 +36,7 @@ class Job:
         phase, expected_s, since: model at work, seconds it should take, and when it began (`time.monotonic`).
         tries: how often it was given to a worker.
         cancelled: a person wants it stopped.
+        done: set once it has ended, however it did.
     """
 
     number: int
@@ -44,6 +48,7 @@ class Job:
     since: float = field(default_factory=time.monotonic)
     tries: int = 0
     cancelled: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def entered(self, phase: str, expected_s: float | None = None) -> None:
         """Notes that another phase began."""
@@ -76,7 +81,7 @@ class Jobs:
         self._process: asyncio.subprocess.Process | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._closing = False
+        self._late: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """Starts to work; needs a running event loop."""
@@ -84,7 +89,6 @@ class Jobs:
 
     async def close(self) -> None:
         """Ends the worker and the queue."""
-        self._closing = True
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -125,12 +129,19 @@ class Jobs:
         job.cancelled = True
         if job in self._waiting:
             self._waiting.remove(job)
-            self._on_event(job, {"event": "ended", "ok": False, "kind": "cancelled", "message": "stopped"})
+            self._end(job, STOPPED)
             return
         await self._send({"cancel": job.number})
+        self._late = asyncio.create_task(self._kill_if_stuck(job))
+
+    async def _kill_if_stuck(self, job: Job) -> None:
         await asyncio.sleep(GRACE_S)
         if job is self.current:
             await self._kill()
+
+    def _end(self, job: Job, event: Event) -> None:
+        self._on_event(job, event)
+        job.done.set()
 
     async def _work(self) -> None:
         while True:
@@ -163,18 +174,18 @@ class Jobs:
                 job.entered(event["phase"], event["expected_s"])
             if event["event"] == "ended":
                 self.current = None
-                self._on_event(job, event)
+                self._end(job, event)
                 return
             self._on_event(job, event)
         self.current = None
         if job.cancelled:
-            self._on_event(job, {"event": "ended", "ok": False, "kind": "cancelled", "message": "stopped"})
+            self._end(job, STOPPED)
         elif job.tries < TRIES:
             job.entered("restarting")
             self._waiting.appendleft(job)
             self._on_event(job, {"event": "crashed"})
         else:
-            self._on_event(job, {"event": "ended", "ok": False, "kind": "crashed", "message": BUG})
+            self._end(job, {"event": "ended", "ok": False, "kind": "crashed", "message": BUG})
 
     async def _ensure_worker(self) -> None:
         """A living worker that said it is ready; waits longer after each one that died at once."""

@@ -25,7 +25,7 @@ from scene.errors import UserError
 from scene.layers import LayeredScene
 from scene.vocabulary import Vocabulary
 
-MAX_VIEWS, MAX_SCENES, MAX_THUMBNAILS = 8, 128, 512
+MAX_VIEWS, MAX_GLANCES, MAX_SCENES, MAX_THUMBNAILS = 8, 256, 128, 512
 MAX_THUMBNAIL_PX = 640
 FLAGS = "studio.json"
 
@@ -35,6 +35,7 @@ class Views:
 
     def __init__(self) -> None:
         self._views: OrderedDict[Path, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._glances: OrderedDict[tuple[Path, int], dict[str, Any]] = OrderedDict()
         self._scenes: OrderedDict[tuple[Path, int, int], dict[str, Any]] = OrderedDict()
         self._thumbnails: OrderedDict[tuple[str, int, int, bool], bytes] = OrderedDict()
 
@@ -53,6 +54,33 @@ class Views:
         self._views.move_to_end(path)
         return known[1]
 
+    def glance(self, name: str, path: Path) -> dict[str, Any]:
+        """What the list of runs shows of one; no picture is read.
+
+        Raises:
+            UserError: the folder is broken.
+        """
+        key = (path, changed(path))
+        if key not in self._glances:
+            folder = RunFolder.open(path, write=False)
+            facts, steps = folder.facts, folder.history.path()
+            parts = len(folder.photo.ids) if folder.photo else 0
+            layers = parts + sum((step.outcome == "placed") - len(step.removed) for step in steps)
+            urls = _Urls(name, (path / "run.json").stat().st_mtime_ns)
+            shown = [step for step in steps if step.outcome in SHOWN and step.files]
+            picture = urls.shown(shown[-1]) if shown else urls.photo("canvas") if folder.photo else None
+            self._glances[key] = {
+                "name": name,
+                "prompt": facts["prompt"],
+                "seed": int(facts["seed"]),
+                "finished": folder.history.finished,
+                "layers": layers,
+                "picture": picture,
+            }
+            _shrink(self._glances, MAX_GLANCES)
+        self._glances.move_to_end(key)
+        return self._glances[key]
+
     def _read(self, name: str, path: Path) -> dict[str, Any]:
         folder = RunFolder.open(path, write=False)
         history, facts = folder.history, folder.facts
@@ -65,8 +93,7 @@ class Views:
         for entry in tree["steps"]:
             step = steps[entry["id"]]
             own = step.outcome in SHOWN and bool(step.files)
-            picture = "image" if "image" in step.files else "layout"
-            shown[step.index] = urls.picture(step.index, picture) if own else shown.get(step.parent, start)
+            shown[step.index] = urls.shown(step) if own else shown.get(step.parent, start)
             entry |= {"picture": shown[step.index], **_facts(step)}
         placed = [sum(step.timings.values()) for step in history.path() if step.outcome == "placed"]
         return {
@@ -148,6 +175,10 @@ class _Urls:
 
     def picture(self, step: int, name: str) -> str:
         return f"/api/runs/{self._name}/steps/{step}/{name}.png?v={self._born:x}"
+
+    def shown(self, step: StepRecord) -> str:
+        """What a step looks like: the picture after it, or the layout where nothing was drawn."""
+        return self.picture(step.index, "image" if "image" in step.files else "layout")
 
     def photo(self, name: str, stamp: int | None = None) -> str:
         return f"/api/runs/{self._name}/photo/{name}.png?v={stamp or self._born:x}"

@@ -87,6 +87,9 @@ def pages(browser: Browser) -> Iterator[Any]:
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "response", lambda answer: complaints.append(f"{answer.status} {answer.url}") if answer.status >= 500 else 0
+        )
         page.goto(client.url)
         if hash:
             page.goto(f"http://127.0.0.1:{client.port}/{hash}")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.studio
 PROMPT = "a boy kicking a soccer ball next to an apple tree on a sunny day"
 MAX_CLICK_MS, MAX_PAINT_MS, MAX_PICTURE_BYTES = 100, 1000, 300_000
-CLICK = """async (label) => {
-    const button = document.querySelector(`[aria-label="${label}"]`);
+CLICK = """async (key) => {
+    const button = document.querySelector(`[data-key="${key}"]`);
     const begun = performance.now();
     button.click();
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -92,12 +92,11 @@ def test_the_story_with_real_models(real: Client, pages: Any, record_property: A
 
     count = page.locator("#layers .layer").count()
     page.locator(READY).click()  # one guided by a drawn box; while it is drawn the page must answer
-    page.locator(".hud", has_text="Drawing").wait_for(timeout=PATIENCE_MS)
-    label = page.evaluate("document.querySelector('#layers [data-key^=eye]').getAttribute('aria-label')")
+    page.locator(".hud strong", has_text="Drawing").wait_for(timeout=PATIENCE_MS)
+    key = page.evaluate("document.querySelector('#layers [data-key^=eye]').dataset.key")
     clicks, answers = [], []
-    while page.locator(".hud [data-now]", has_text="Drawing").count() and len(clicks) < 12:
-        clicks.append(page.evaluate(CLICK, label))
-        label = label.replace("Hide", "Show") if label.startswith("Hide") else label.replace("Show", "Hide")
+    while page.locator(".hud strong", has_text="Drawing").count() and len(clicks) < 12:
+        clicks.append(page.evaluate(CLICK, key))
         answers.append(page.evaluate(ANSWER, run))
     wait_for_layers(page, count + 1, PATIENCE_MS)
     page.wait_for_selector(READY, timeout=PATIENCE_MS)

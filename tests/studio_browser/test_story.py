@@ -158,9 +158,9 @@ def test_a_refresh_in_the_middle_of_a_rendering(slow: Client, pages: Any) -> Non
     page = pages(slow, DESKTOP)
     compose(page, PROMPT, seed=41)
     page.locator(READY).click()
-    page.locator(".hud", has_text="Drawing").wait_for()
+    page.locator(".hud strong", has_text="Drawing").wait_for()
     page.reload()
-    page.locator(".hud", has_text="Drawing").wait_for(timeout=1500)  # it goes on, and is shown to
+    page.locator(".hud strong", has_text="Drawing").wait_for(timeout=1500)  # it goes on, and is shown to
     wait_for_layers(page, 1)
     page.wait_for_selector(READY)
 
@@ -169,7 +169,7 @@ def test_a_killed_worker_is_shown_started_again_and_resumed(slow: Client, pages:
     page = pages(slow, DESKTOP)
     compose(page, PROMPT, seed=42)
     page.locator(READY).click()
-    page.locator(".hud", has_text="Drawing").wait_for()
+    page.locator(".hud strong", has_text="Drawing").wait_for()
     kill_worker(slow)
     page.locator(".banner", has_text="ended unexpectedly").wait_for()
     wait_for_layers(page, 1)

@@ -10,6 +10,11 @@ export function waiting() {
   return state && !state.job ? state.proposal : null;
 }
 
+/** A step is being made that must not be disturbed; a proposal that is being made gives way. */
+export function working(state) {
+  return Boolean(state.job) && (state.job.kind !== "propose" || state.auto);
+}
+
 export function accept() {
   if (!waiting()) return;
   say("Accepted");

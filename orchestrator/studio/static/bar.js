@@ -1,6 +1,6 @@
 // The bar on top: where one is, and what concerns the whole run.
 
-import { drive, redo, setUpTheme, toggleTheme, undo } from "./actions.js";
+import { drive, redo, setUpTheme, toggleTheme, undo, working } from "./actions.js";
 import { showExports, showHelp } from "./dialogs.js";
 import { button, h, iconButton, refill } from "./dom.js";
 import { store } from "./store.js";
@@ -49,9 +49,9 @@ function driving(state) {
 }
 
 export function canUndo(state) {
-  return !state.job && state.tree.head !== 0;
+  return !working(state) && state.tree.head !== 0;
 }
 
 export function canRedo(state) {
-  return !state.job && state.tree.redo.length > 0;
+  return !working(state) && state.tree.redo.length > 0;
 }

@@ -256,7 +256,7 @@ function wheel(event) {
 }
 
 const PHASES = [["planner", "Planning"], ["mask", "Finding the shape"], ["render", "Drawing"]];
-const OTHER = { load: "Loading the models", queued: "Waiting", sent: "Getting ready", restarting: "Starting the worker again" };
+const OTHER = { load: "Loading the models", queued: "Waiting", sent: "Getting ready", restarting: "Starting the worker again", stopping: "Stopping" };
 
 function showHud() {
   const hud = stage.querySelector(".hud");

@@ -1,6 +1,6 @@
 // The history: a tree of steps, time to the right, branches below each other. A click goes there.
 
-import { move } from "./actions.js";
+import { move, working } from "./actions.js";
 import { h, iconButton, refill, svg } from "./dom.js";
 import { store } from "./store.js";
 
@@ -11,7 +11,7 @@ let folded = false;
 /** Draws the tree where it changed. */
 export function showHistory() {
   const { state } = store;
-  const key = JSON.stringify([state.tree, Boolean(state.job), folded, state.name]);
+  const key = JSON.stringify([state.tree, working(state), folded, state.name]);
   if (key === shown) return;
   shown = key;
   const { tree } = state;
@@ -54,10 +54,10 @@ function area(state) {
     const [from, to, elbow] = [y0 + CELL.tall / 2, y1 + CELL.tall / 2, x1 - 10];
     return svg("path", { class: way.has(step.id) ? "way" : "", d: `M${x0 + CELL.thumb} ${from}H${elbow}V${to}H${x1}` });
   });
-  const root = { id: 0, outcome: "", words: "empty canvas", picture: null, on_path: true, branches: Object.keys(tree.branches).filter((name) => tree.branches[name] === 0) };
+  const root = { id: 0, outcome: "", words: state.ground ? "the photo" : "empty canvas", picture: state.ground, on_path: true, branches: Object.keys(tree.branches).filter((name) => tree.branches[name] === 0) };
   return h("div", { class: "area", style: { width: `${size.width}px`, height: `${size.height}px` } },
     svg("svg", { width: size.width, height: size.height, "aria-hidden": "true" }, lines),
-    [root, ...tree.steps].map((step) => node(step, corner(step.id), tree.head, way, Boolean(state.job))));
+    [root, ...tree.steps].map((step) => node(step, corner(step.id), tree.head, way, working(state))));
 }
 
 function node(step, [x, y], head, way, busy) {

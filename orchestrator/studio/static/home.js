@@ -29,7 +29,7 @@ function start() {
   const seed = h("input", { type: "number", min: 0, max: 2 ** 31, value: 7 });
   const most = h("input", { type: "number", min: 1, max: 64, value: 8 });
   const size = h("select", {}, ["640x512", "512x512", "512x640", "768x512", "256x256"].map((name) => h("option", { value: name }, name.replace("x", " × "))));
-  const mode = h("select", {}, h("option", { value: "per-object" }, "object by object"), h("option", { value: "layout-first" }, "layout first"));
+  const mode = h("select", {}, h("option", { value: "per-object" }, "one by one"), h("option", { value: "layout-first" }, "layout first"));
   const ideas = h("div", { class: "ideas", "aria-label": "Ideas" });
   const note = h("p", { class: "note" });
   const chosen = () => {

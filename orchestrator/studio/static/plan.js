@@ -1,6 +1,6 @@
 // The plan: what the prompt names, the proposal that waits with its candidates, and what was decided.
 
-import { accept, finishHere, more, pick, propose, reject, skip } from "./actions.js";
+import { accept, finishHere, more, pick, propose, reject, skip, working } from "./actions.js";
 import { button, h, icon, iconButton, refill } from "./dom.js";
 import { masked, thumbnailOf } from "./pictures.js";
 import { decide, setUi, store } from "./store.js";
@@ -17,7 +17,7 @@ export function showPlan() {
   const { state, ui } = store;
   const busy = Boolean(state.job);
   const key = JSON.stringify([state.proposal, busy, state.job?.kind, state.finished, state.wanted, state.tree, ui.editing,
-    state.auto, state.starting, state.picture, state.layers.map((layer) => layer.id), state.run]);
+    state.auto, state.starting, state.picture, working(state), state.layers.map((layer) => layer.id), state.run]);
   if (key === shown) return;
   shown = key;
   const panel = document.getElementById("plan");
@@ -26,7 +26,7 @@ export function showPlan() {
   wanted.hidden = state.wanted.length === 0;
   refill(wanted, state.wanted.map(want));
   refill(scroll, state.proposal ? card(state.proposal, busy) : waits(state, busy), past(state));
-  panel.querySelector(".add-form").toggleAttribute("inert", busy || state.starting);
+  panel.querySelector(".add-form").toggleAttribute("inert", working(state) || state.starting);
 }
 
 function planned(state) {

@@ -264,6 +264,7 @@ def test_a_name_is_a_name_and_no_path(bare: Client, run: str, name: str) -> None
     from urllib.parse import quote
 
     path = name if "%" in name else quote(name)
+    assert bare.call("GET", f"/api/events?run={path}").status in (404, 422)
     for rest in ("", "/steps/1/image.png", "/export/json"):
         answer = bare.call("GET", f"/api/runs/{path}{rest}")
         assert answer.status == 404, answer.body
