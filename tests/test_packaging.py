@@ -29,6 +29,7 @@ def test_contents(wheel: Path) -> None:
         assert f"{room}/__init__.py" in names
     assert "smartscene_assets/configs/compose/park.yaml" in names
     assert "smartscene_assets/configs/worlds/park.yaml" in names
+    assert {"orchestrator/studio/static/index.html", "orchestrator/studio/static/main.js"} <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     for room in ("planner", "masker", "inpainter"):
         folder = f"smartscene_assets/pretrained/park/{room}/"

@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from orchestrator.cli import run_cli
 from orchestrator.run_folder import RunFolder
@@ -122,6 +124,43 @@ def test_a_scribble_with_undo_for_strokes(fast: Client, pages: Any) -> None:
     step = RunFolder.open(fast.runs / run, write=False).history.steps[1]
     assert step.guidance is not None and step.guidance["kind"] == "scribble"
     assert step.guidance["box"][3] < 120  # only the upper stroke
+
+
+def test_a_box_with_the_arrow_keys(fast: Client, pages: Any) -> None:
+    page = pages(fast, DESKTOP)
+    run = compose(page, PROMPT, seed=33)
+    page.keyboard.press("b")
+    for key in ("ArrowUp", "ArrowUp", "ArrowLeft", "Shift+ArrowDown", "Enter"):  # the first one makes the box
+        page.keyboard.press(key)
+    page.get_by_text("Guided by your box").wait_for()
+    accept(page)
+    step = RunFolder.open(fast.runs / run, write=False).history.steps[1]
+    assert step.guidance is not None and step.guidance["box"] == [85, 85, 161, 166]
+
+
+def test_a_photo_as_the_starting_scene(fast: Client, pages: Any, tmp_path: Path) -> None:
+    photo = np.random.default_rng(5).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    page = pages(fast, DESKTOP)
+    page.get_by_role("button", name="Open a photo").click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.png")
+    page.get_by_label("Caption").fill("a park")
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_text("put into the photo").wait_for()
+    page.keyboard.press("b")
+    drag(page, (0.25, 0.25), (0.5, 0.75))
+    page.get_by_label("What goes there").fill("a brown dog")
+    page.get_by_role("button", name="Use it").click()
+    page.locator(READY).click()
+    wait_for_layers(page, 1)
+    page.keyboard.press("x")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="PNG at the photo's own size").click()
+    full = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    changed = (full != photo).any(axis=2)
+    assert changed[90:210, 110:190].mean() > 0.9
+    changed[70:230, 95:205] = False
+    assert not changed.any()
 
 
 def test_layers_by_hand(fast: Client, pages: Any) -> None:

@@ -1,8 +1,8 @@
 // The canvas: the picture, the mask that is proposed, guides, the selected layer; zoom, pan, and tools.
 
 import { edit } from "./actions.js";
-import { h, iconButton, refill } from "./dom.js";
-import { begin, clearGuide, drawTo, guide, hasGuide, paintBlob, paintBox, paintGuide } from "./guide.js";
+import { h, iconButton, refill, say } from "./dom.js";
+import { begin, clearGuide, drawTo, guide, hasGuide, nudgeBox, paintBlob, paintBox, paintGuide } from "./guide.js";
 import { masked, picture } from "./pictures.js";
 import { changed, setUi, store } from "./store.js";
 import { View } from "./view.js";
@@ -28,6 +28,7 @@ export function setUpCanvas() {
   over.addEventListener("pointermove", moved);
   over.addEventListener("pointerup", up);
   over.addEventListener("pointercancel", up);
+  over.addEventListener("keydown", arrows);
   over.addEventListener("wheel", wheel, { passive: false });
   over.addEventListener("dblclick", () => view.fit() || repaint());
   new ResizeObserver(resized).observe(stage);
@@ -245,6 +246,23 @@ function selectAt([x, y]) {
   const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
   const best = holds.sort((a, b) => area(a) - area(b))[0];
   setUi({ selected: best && best.id !== store.ui.selected ? best.id : null });
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ARROW_FRAC = 0.02;
+
+/** A box by keyboard: arrows move it, with Shift they change its size; with another tool arrows pan. */
+function arrows(event) {
+  const way = ARROWS[event.key];
+  if (!way || event.altKey || event.ctrlKey) return;
+  event.preventDefault();
+  if (store.ui.tool !== "box") {
+    view.pan(-40 * way[0], -40 * way[1]);
+    return repaint();
+  }
+  nudgeBox(ARROW_FRAC * way[0], ARROW_FRAC * way[1], event.shiftKey, view.scene);
+  if (guide.box) say(`Box ${guide.box.join(", ")}`);
+  changed();
 }
 
 function wheel(event) {

@@ -45,6 +45,21 @@ export function begin(tool, point) {
   if (tool === "scribble") guide.strokes.push([point]);
 }
 
+/** Moves a box by shares of the canvas, or makes it larger or smaller; the first time it appears in the middle. */
+export function nudgeBox(dx, dy, resize, [width, height]) {
+  if (guide.kind !== "box" || !guide.box) {
+    clearGuide();
+    Object.assign(guide, { kind: "box", box: [0.35 * width, 0.35 * height, 0.65 * width, 0.65 * height].map(Math.round) });
+    return;
+  }
+  const [x, y] = [Math.round(dx * width), Math.round(dy * height)];
+  let [x0, y0, x1, y1] = guide.box;
+  if (resize) [x1, y1] = [x1 + x, y1 + y];
+  else [x0, y0, x1, y1] = [x0 + x, y0 + y, x1 + x, y1 + y];
+  const fits = x0 >= 0 && y0 >= 0 && x1 <= width && y1 <= height && x1 - x0 >= MIN_PX && y1 - y0 >= MIN_PX;
+  if (fits) guide.box = [x0, y0, x1, y1];
+}
+
 /** Takes the last stroke (or the box, or the blob) back. */
 export function undoStroke() {
   if (guide.kind === "scribble" && guide.strokes.length > 1) {

@@ -22,7 +22,7 @@ export function setUpGuideBar() {
   document.getElementById("stage").append(bar);
 }
 
-const HINTS = { box: "Drag a box where the object should be.", blob: "Drag from the middle outwards: a soft spot.", scribble: "Draw roughly where the object should be." };
+const HINTS = { box: "Drag a box where the object should be, or use the arrow keys.", blob: "Drag from the middle outwards: a soft spot.", scribble: "Draw roughly where the object should be." };
 
 /** Shows the bar while something is drawn, a hint while a drawing tool is chosen. */
 export function showGuideBar() {

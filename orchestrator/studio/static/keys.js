@@ -9,7 +9,7 @@ import { cancelGuide, takeBack, use } from "./guidebar.js";
 import { setUi, store } from "./store.js";
 
 export const KEYS = [["Enter", "Accept and draw; use the guide"], ["E", "Edit the words"], ["R", "Reject"], ["K", "Skip"], ["1 … 9", "Pick a candidate"], ["M", "More candidates"],
-  ["P", "Suggest the next object"], ["N", "Add an object"], ["G", "Run to the end, pause"], ["Esc", "Drop the drawing; stop"], ["V", "Select and move"], ["B", "Draw a box"], ["O", "Draw a blob"], ["S", "Draw a scribble"],
+  ["P", "Suggest the next object"], ["N", "Add an object"], ["G", "Run to the end, pause"], ["Esc", "Drop the drawing; stop"], ["V", "Select and move"], ["B", "Draw a box"], ["← ↑ → ↓", "On the canvas: move the box, Shift: resize it; pan"], ["O", "Draw a blob"], ["S", "Draw a scribble"],
   ["Z", "Undo a stroke"], ["Ctrl Z", "Undo a step"], ["Ctrl Y", "Redo"], ["+ - 0", "Zoom; whole picture"], ["Alt ↑ ↓", "Reorder the focused layer"], ["X", "Export"], ["T", "Light or dark"], ["?", "This sheet"]];
 
 const PLAIN = {
@@ -17,7 +17,7 @@ const PLAIN = {
   r: reject, k: skip, m: more, p: propose,
   n: () => document.getElementById("add").focus(),
   g: () => drive(store.state?.auto ? "pause" : "run"),
-  v: () => setUi({ tool: "move" }), b: () => setUi({ tool: "box" }), o: () => setUi({ tool: "blob" }), s: () => setUi({ tool: "scribble" }),
+  v: () => setUi({ tool: "move" }), b: () => { setUi({ tool: "box" }); document.getElementById("canvas").focus(); }, o: () => setUi({ tool: "blob" }), s: () => setUi({ tool: "scribble" }),
   z: takeBack, x: showExports, t: toggleTheme, "?": showHelp,
   "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(1 / 1.25), 0: () => zoom(0),
 };
