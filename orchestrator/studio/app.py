@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
@@ -164,9 +164,11 @@ async def order(request: Request, run: str, layer: orders.LayerId, asked: orders
 
 
 @api.put("/runs/{run}/flags", response_model=answers.Done)
-async def flags(request: Request, run: str, asked: orders.Flags) -> Any:
+async def flags(request: Request, run: str, asked: orders.Flags, later: BackgroundTasks) -> Any:
     """Says which layers are hidden on the page, and which are locked."""
-    await _studio(request).flag(run, asked.model_dump())
+    studio = _studio(request)
+    studio.library.path(run)
+    later.add_task(studio.flag, run, asked.model_dump())
     return {"run": run}
 
 

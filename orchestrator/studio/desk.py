@@ -45,6 +45,7 @@ class Desk:
         base, since: what it was built on; the worker makes it again of these.
         auto: run to the end by itself.
         error: what went wrong last, until the next job.
+        flags: layers hidden and locked; None = as the run folder says.
         turn: held while something is done to the run here, so that two clicks do not meet.
     """
 
@@ -57,6 +58,7 @@ class Desk:
     auto: bool = False
     finished: bool = False
     error: dict[str, str] | None = None
+    flags: dict[str, list[int]] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def drop(self) -> None:
@@ -108,7 +110,7 @@ class Studio:
         if desk.proposal and job is None and desk.base != waits_for:
             desk.drop()  # another program moved the run on
         own = {self.jobs.pid}
-        flags = read_flags(path) if path else {"hidden": [], "locked": []}
+        flags = desk.flags or (read_flags(path) if path else {"hidden": [], "locked": []})
         return view | {
             **flags,
             "proposal": self._proposal(name, desk),
@@ -269,10 +271,11 @@ class Studio:
 
     async def flag(self, name: str, flags: Mapping[str, list[int]]) -> None:
         """Hides and locks layers."""
-        path = self.library.path(name)
-        async with self._desk(name).turn:
-            await asyncio.to_thread(write_flags, path, flags)
-        self._tell(name)
+        path, desk = self.library.path(name), self._desk(name)
+        desk.flags = dict(flags)
+        self._tell(name)  # the page need not wait for the disk
+        async with desk.turn:
+            await asyncio.to_thread(write_flags, path, desk.flags)
 
     async def _at_once(self, name: str, go: Callable[[], None]) -> None:
         desk = self._desk(name)
@@ -301,7 +304,7 @@ class Studio:
             raise Busy(f"{MAX_QUEUED} steps wait already; stop some, or wait")
 
     def _check_unlocked(self, path: Path, layer: int) -> None:
-        if layer in read_flags(path)["locked"]:
+        if layer in (self._desk(path.name).flags or read_flags(path))["locked"]:
             raise Locked(f"layer {layer} is locked; unlock it first")
 
     def _queue(self, name: str, kind: Any, body: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 // The layers, nearest first: eye, thumbnail, words, lock; drag or Alt+arrows to reorder; one open for changes.
 
 import { edit, flag, nudge, order, select } from "./actions.js";
-import { button, h, icon, iconButton, refill } from "./dom.js";
+import { h, icon, iconButton, refill } from "./dom.js";
 import { store } from "./store.js";
 
 const COLOURS = ["red", "orange", "gold", "green", "teal", "royalblue", "purple", "hotpink", "saddlebrown", "white", "gray", "black"];
@@ -63,7 +63,7 @@ function inspector(layer, state, locked) {
       iconButton("down", "Further to the back", () => nudge(layer.id, -1), { class: "small", key: "Alt ↓", disabled: off }),
       iconButton("zoomIn", "Larger", () => edit(layer.id, { scale: 1.2 }), { class: "small", disabled: off }),
       iconButton("zoomOut", "Smaller", () => edit(layer.id, { scale: 0.83 }), { class: "small", disabled: off }),
-      button("Redraw", seed, { class: "small", icon: "wand", disabled: off, title: "Draw it anew in its mask" }),
+      iconButton("wand", "Draw it anew in its mask", seed, { class: "small", disabled: off }),
       iconButton("trash", `Delete ${layer.description}`, () => edit(layer.id, { delete: true }), { class: "small danger", disabled: off })),
     h("p", { class: "faint" }, "Drag it on the canvas to move it."));
 }
