@@ -321,7 +321,7 @@ class Studio:
             keys = ("step", "by", "label", "description", "box", "stop", "reason", "notes", "confidence", "relation")
             told = {key: event.get(key) for key in keys}
             more: dict[str, Any] = {"candidates": [], "chosen": 1, "guidance": None, "behind": [], "violated": []}
-            desk.proposal, desk.masks = told | more, []
+            desk.proposal, desk.masks, desk.finished = told | more, [], False
         elif kind == "candidates" and desk.proposal is not None:
             violated = [words for attempt in event["attempts"] if attempt["taken"] for words in attempt["violated"]]
             told = {key: event[key] for key in ("candidates", "chosen", "guidance", "behind")}
