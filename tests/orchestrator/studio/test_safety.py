@@ -162,7 +162,7 @@ def test_every_answer_tells_the_browser_to_be_strict(bare: Client) -> None:
 
 
 def test_a_header_that_decides_may_not_come_twice(bare: Client) -> None:
-    with socket.create_connection(("127.0.0.1", bare.port)) as raw:
+    with socket.create_connection(("127.0.0.1", bare.port), timeout=20) as raw:
         raw.sendall(
             f"GET /api/runs HTTP/1.1\r\nHost: 127.0.0.1:{bare.port}\r\nOrigin: http://evil\r\n"
             f"Origin: http://127.0.0.1:{bare.port}\r\nAuthorization: Bearer {bare.token}\r\n\r\n".encode()
@@ -194,7 +194,7 @@ def test_bytes_are_capped_before_they_are_kept(bare: Client) -> None:
     for path, limit in (("/api/uploads", MAX_UPLOAD_BYTES), ("/api/runs", MAX_JSON_BYTES)):
         headers = {**bare.bearer, "Content-Type": "image/png", "Content-Length": str(limit + 1)}
         assert bare.send("POST", path, b"", headers).status == 413  # by what it says it will send
-        with socket.create_connection(("127.0.0.1", bare.port)) as raw:  # by what it sends without saying
+        with socket.create_connection(("127.0.0.1", bare.port), timeout=20) as raw:  # by what it sends without saying
             raw.sendall(
                 f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{bare.port}\r\nAuthorization: Bearer {bare.token}\r\n"
                 "Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
