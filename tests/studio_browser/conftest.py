@@ -45,8 +45,8 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def slow(tmp_path_factory: pytest.TempPathFactory, fast: Client) -> Iterator[Client]:
-    """A studio whose stand-ins take two seconds to draw."""
-    with served(tmp_path_factory.mktemp("slow") / "runs", STUDIO_FAKE_SECONDS="2") as client:
+    """A studio whose stand-ins take five seconds to draw."""
+    with served(tmp_path_factory.mktemp("slow") / "runs", STUDIO_FAKE_SECONDS="5") as client:
         client.settled(client.begin(seed=999))
         yield client
 

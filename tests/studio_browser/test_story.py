@@ -199,7 +199,7 @@ def test_a_refresh_in_the_middle_of_a_rendering(slow: Client, pages: Any) -> Non
     page.locator(READY).click()
     page.locator(".hud strong", has_text="Drawing").wait_for()
     page.reload()
-    page.locator(".hud strong", has_text="Drawing").wait_for(timeout=1500)  # it goes on, and is shown to
+    page.locator(".hud strong", has_text="Drawing").wait_for(timeout=5000)  # it goes on, and is shown to
     wait_for_layers(page, 1)
     page.wait_for_selector(READY)
 
