@@ -19,6 +19,7 @@ from orchestrator.cli_history import branch, diff, redo, show, summary, undo
 from orchestrator.cli_insert import insert, order
 from orchestrator.cli_models import evaluate, train
 from orchestrator.cli_studio import studio
+from orchestrator.config import DEFAULT_PRESET
 from scene.errors import UserError
 
 
@@ -37,7 +38,7 @@ for command in (check, order, edit, batch, export, show, undo, redo, branch, dif
     cli.add_command(command)
 
 _SETTINGS: list[Any] = [
-    click.option("--preset", default="park", show_default=True, help="A file in configs/compose/."),
+    click.option("--preset", default=DEFAULT_PRESET, show_default=True, help="A file in configs/compose/."),
     click.option("--config", type=click.Path(path_type=Path), help="A config file in place of the preset."),
     click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated."),
     click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same scene."),

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from orchestrator.config import DEFAULT_PRESET
 from scene.errors import UserError
 
 
@@ -20,7 +21,7 @@ from scene.errors import UserError
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; each loads all models once."
 )
-@click.option("--preset", default="park", show_default=True, help="A file in configs/compose/.")
+@click.option("--preset", default=DEFAULT_PRESET, show_default=True, help="A file in configs/compose/.")
 @click.option("--config", type=click.Path(path_type=Path), help="A config file in place of the preset.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Of prompts that name none.")

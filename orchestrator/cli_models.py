@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from orchestrator.config import DEFAULT_PRESET
+
 ROOMS = click.Choice(["planner", "masker", "inpainter", "judge"])
 _MODULES = {"judge": "perception"}
 
@@ -44,7 +46,7 @@ def train(room: str, config: Path, data: tuple[Path, ...], overrides: tuple[str,
 
 @click.command()
 @click.argument("room", type=ROOMS)
-@click.option("--preset", default="park", show_default=True, help="Whose weights.")
+@click.option("--preset", default=DEFAULT_PRESET, show_default=True, help="Whose weights.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
 @click.option(
     "--data",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.config import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from orchestrator.config import ComposeConfig
     from orchestrator.photograph import StartingPhoto
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from scene.layers import LayeredScene
     from scene.vocabulary import Vocabulary
 
-DEFAULT_PRESET, DEFAULT_SEED = "home", 7
+DEFAULT_SEED = 7
 NO_MAP = "none"
 
 PHOTO_OPTIONS: list[Any] = [

@@ -24,11 +24,11 @@ class Composer:
     """Starts and resumes runs with one set of loaded models.
 
     Example:
-        composer = Composer.from_preset("park")
-        run = composer.start("a boy flying a kite next to an apple tree", seed=7, out="runs/kite")
+        composer = Composer.from_preset("home")
+        run = composer.start("a living room with a red sofa and a floor lamp", seed=3, out="runs/room")
         for step in run.steps():
             print(step.index, step.outcome, step.proposal and step.proposal.label)
-        run.image.save("kite.png")
+        run.image.save("room.png")
     """
 
     def __init__(self, config: ComposeConfig, models: Models) -> None:

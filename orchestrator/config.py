@@ -16,6 +16,7 @@ from runtime.hardware import HardwareConfig
 from scene.errors import UserError
 from scene.geometry import Size
 
+DEFAULT_PRESET = "home"
 MAX_PROMPT_CHARACTERS = 2000
 
 

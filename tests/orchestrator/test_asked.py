@@ -180,7 +180,7 @@ def inpainter(monkeypatch: pytest.MonkeyPatch) -> StyledInpainter:
 def test_a_plan_is_followed_and_survives_a_stop(tmp_path: Path, inpainter: StyledInpainter) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(["a sky", {"words": "a dog", "box": [0.1, 0.5, 0.4, 0.9]}, "a dog", "a red balloon"]))
-    command = ["generate", "--plan", str(plan), "--style", "a pencil sketch", "--size", "256x256"]
+    command = ["generate", "--preset", "park", "--plan", str(plan), "--style", "a pencil sketch", "--size", "256x256"]
     assert run_cli([*command, "--out", str(tmp_path / "run")]) == 0
     folder = RunFolder.open(tmp_path / "run", write=False)
     assert [layer.description for layer in folder.scene().layers] == ["a sky", "a dog", "a dog", "a red balloon"]

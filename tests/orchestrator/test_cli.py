@@ -22,7 +22,12 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_generate_show_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "run")
-    assert run_cli(["generate", "a boy and a dog in a submarine", "--seed", "7", "--out", out, "--json"]) == 0
+    assert (
+        run_cli(
+            ["generate", "a boy and a dog in a submarine", "--preset", "park", "--seed", "7", "--out", out, "--json"]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     assert json.loads(captured.out)["finished"] is True
     assert "non-commercial" in captured.err

@@ -114,7 +114,7 @@ def test_a_scripted_dialogue_edits_branches_undoes_and_finishes(
         ({"do": "dance"}, "NAME one of accept"),
         ({"do": "accept", "pick": 9}, "not one of 1 to 4"),
         ({"do": "pick", "candidate": "x"}, "not one of 1 to 4"),
-        ({"do": "words", "words": "a quasar"}, "names nothing that preset park knows"),
+        ({"do": "words", "words": "a quasar"}, "names nothing that preset home knows"),
         ({"do": "more", "count": 99}, "1 to 16 more"),
         ({"do": "guide", "box": [9, 9, 1, 1]}, "0 <= x0 < x1"),
         ({"do": "guide", "box": {"x": 1}}, "give four numbers"),
