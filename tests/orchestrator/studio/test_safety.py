@@ -271,6 +271,14 @@ def test_a_name_is_a_name_and_no_path(bare: Client, run: str, name: str) -> None
         assert str(bare.runs) not in answer.body.decode()
 
 
+@pytest.mark.parametrize("name", [".", "-x", "a b", ".hidden", "a" * 101])
+def test_only_plain_names_are_runs_even_where_such_a_folder_is_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / name / "run.json").write_text("{}")
+    with pytest.raises(NotFound):
+        Library(tmp_path).path(name)
+
+
 def test_links_out_of_the_folder_are_not_followed(bare: Client, run: str, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     shutil.copytree(bare.runs / run, outside)
@@ -373,6 +381,7 @@ def test_errors_have_one_shape_and_no_path(bare: Client, run: str, monkeypatch: 
     broken = bare.runs / "broken"
     shutil.copytree(bare.runs / run, broken)
     (broken / "steps/0001/step.json").write_text("{")
+    monkeypatch.setattr("sys.argv", ["smartscene", "step", str(bare.runs / run)])  # the error names the holder
     held = RunFolder.open(bare.runs / run)
     answers = [
         bare.call("GET", "/api/runs/broken"),
@@ -394,7 +403,7 @@ def test_errors_have_one_shape_and_no_path(bare: Client, run: str, monkeypatch: 
 
     monkeypatch.setattr(Studio, "state", bug)
     answers.append(bare.call("GET", f"/api/runs/{run}"))
-    assert answers[-1].status == 500
+    assert answers[-1].status == 500 and b"RuntimeError" not in answers[-1].body
     for answer in answers:
         text = answer.body.decode()
         assert 400 <= answer.status <= 500 and answer.json.keys() == SHAPE, text
