@@ -26,7 +26,7 @@ $(READY): pyproject.toml configs/constraints.txt
 setup: $(READY)
 
 scene: $(READY)
-	@test -n "$$PROMPT" || { echo 'usage: make scene PROMPT="a boy flying a kite next to an apple tree" [SEED=7] [OUT=runs/first]' >&2; exit 2; }
+	@test -n "$$PROMPT" || { echo 'usage: make scene PROMPT="a living room with a sofa and a floor lamp" [SEED=7] [OUT=runs/first]' >&2; exit 2; }
 	@$(BIN)/smartscene generate "$$PROMPT" --seed "$$SEED" $(if $(OUT),--out "$$OUT")
 
 test: $(READY)
