@@ -88,7 +88,7 @@ def pages(browser: Browser) -> Iterator[Any]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on(
-            "response", lambda answer: complaints.append(f"{answer.status} {answer.url}") if answer.status >= 500 else 0
+            "response", lambda answer: complaints.append(f"{answer.status} {answer.url}") if answer.status >= 400 else 0
         )
         page.goto(client.url)
         if hash:
