@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,9 +26,24 @@ from scene.errors import UserError
 from scene.layers import LayeredScene
 from scene.vocabulary import Vocabulary
 
+READ_AGAIN_S = (0.02, 0.1, 0.3)
 MAX_VIEWS, MAX_GLANCES, MAX_SCENES, MAX_THUMBNAILS = 8, 256, 128, 512
 MAX_THUMBNAIL_PX = 640
 FLAGS = "studio.json"
+
+
+def opened(path: Path) -> RunFolder:
+    """A run to read that someone may be writing meanwhile: what seems broken half-way through a step is read again.
+
+    Raises:
+        UserError: the folder is broken.
+    """
+    for patience_s in READ_AGAIN_S:
+        try:
+            return RunFolder.open(path, write=False)
+        except UserError:
+            time.sleep(patience_s)
+    return RunFolder.open(path, write=False)
 
 
 class Views:
@@ -62,7 +78,7 @@ class Views:
         """
         key = (path, changed(path))
         if key not in self._glances:
-            folder = RunFolder.open(path, write=False)
+            folder = opened(path)
             facts, steps = folder.facts, folder.history.path()
             parts = len(folder.photo.ids) if folder.photo else 0
             layers = parts + sum((step.outcome == "placed") - len(step.removed) for step in steps)
@@ -82,7 +98,7 @@ class Views:
         return self._glances[key]
 
     def _read(self, name: str, path: Path) -> dict[str, Any]:
-        folder = RunFolder.open(path, write=False)
+        folder = opened(path)
         history, facts = folder.history, folder.facts
         born = (path / "run.json").stat().st_mtime_ns
         urls = _Urls(name, born)

@@ -24,6 +24,8 @@ from orchestrator.cli import run_cli
 from orchestrator.compose import Composer
 from orchestrator.config import load_preset
 from orchestrator.run_folder import RunFolder
+from orchestrator.studio import views
+from scene.errors import UserError
 from tests.orchestrator.studio.client import ROOT, Client, served
 from tests.orchestrator.studio.fake_worker import models
 
@@ -379,3 +381,26 @@ def test_hasty_clicks_do_not_meet(studio: Client) -> None:
         thread.join()
     assert statuses.count(200) >= 10 and set(statuses) <= {200, 400}  # a redo may have nothing to redo
     assert studio.settled(run)["error"] is None
+
+
+def test_a_run_that_is_read_half_way_through_a_step_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Opened:
+        tries = 0
+
+        @classmethod
+        def open(cls, path: Path, *, write: bool) -> str:
+            cls.tries += 1
+            if cls.tries < 3:
+                raise UserError("history.json names a step that is not there")
+            return "opened"
+
+    monkeypatch.setattr(views, "RunFolder", Opened)
+    assert views.opened(tmp_path) == "opened"
+
+
+def test_a_broken_run_is_refused_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "READ_AGAIN_S", (0.0,))
+    with pytest.raises(UserError):
+        views.opened(tmp_path)
