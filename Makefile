@@ -42,7 +42,7 @@ $(STUDIO_READY): $(READY)
 test-studio: $(STUDIO_READY)
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q chromium; } \
 	  || { echo 'make test-studio needs chromium: apt-get install chromium, or set CHROMIUM to one' >&2; exit 2; }
-	$(BIN)/python -m pytest -m studio tests/orchestrator/studio tests/studio_browser
+	$(BIN)/python -m pytest -m studio --reruns 2 tests/orchestrator/studio tests/studio_browser
 
 check: $(READY)
 	$(BIN)/ruff check .
