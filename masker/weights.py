@@ -24,7 +24,7 @@ from masker.placement import PlacementPrior
 from masker.stable_diffusion import load_kl_codec
 from masker.support import SupportStatistics
 from masker.surfaces import SurfacePrior
-from runtime.config import load_config, save_config
+from runtime.config import Config, load_config, save_config
 from runtime.files import write_json
 from runtime.hub import HUB_ID
 from runtime.weights import load_weights, read_weights, save_weights
@@ -52,9 +52,14 @@ def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
 
 def export_codec(codec: nn.Module, config: CodecConfig, out: Path) -> None:
     """Writes `codec.yaml` and `codec.safetensors` (fp16)."""
+    _export_part("codec", codec, config, out)
+
+
+def _export_part(name: str, part: nn.Module, config: Config, out: Path) -> None:
+    """Writes a part's `NAME.safetensors` and `NAME.yaml`."""
     out.mkdir(parents=True, exist_ok=True)
-    save_weights(codec, out / "codec.safetensors")
-    save_config(config, out / "codec.yaml")
+    save_weights(part, out / f"{name}.safetensors")
+    save_config(config, out / f"{name}.yaml")
 
 
 def load_codec(folder: Path) -> MaskVAE:
@@ -78,9 +83,7 @@ def export_masker(
     """Writes a masker folder (fp16), complete but for parts of public weights, see `masker.stable_diffusion`."""
     out.mkdir(parents=True, exist_ok=True)
     if config.codec is not None:
-        save_weights(codec, out / "codec.safetensors")
-        codec_config = load_config(CodecConfig, Path(config.codec) / "codec.yaml")
-        save_config(codec_config, out / "codec.yaml")
+        export_codec(codec, load_config(CodecConfig, Path(config.codec) / "codec.yaml"), out)
     save_weights(model, out / "model.safetensors")
     # Where a training started from is nobody's business who uses its weights; a public model is named.
     public = config.public
@@ -107,9 +110,7 @@ def export_masker(
 
 def export_placement(model: nn.Module, config: PlacementStageConfig, out: Path) -> None:
     """Writes `placement.yaml` and `placement.safetensors` (fp16)."""
-    out.mkdir(parents=True, exist_ok=True)
-    save_weights(model, out / "placement.safetensors")
-    save_config(config, out / "placement.yaml")
+    _export_part("placement", model, config, out)
 
 
 def load_placement(folder: Path) -> PlacementPrior | None:
@@ -128,9 +129,7 @@ def load_placement(folder: Path) -> PlacementPrior | None:
 
 def export_surfaces(model: nn.Module, config: SurfaceStageConfig, out: Path) -> None:
     """Writes `surfaces.yaml` and `surfaces.safetensors` (fp16)."""
-    out.mkdir(parents=True, exist_ok=True)
-    save_weights(model, out / "surfaces.safetensors")
-    save_config(config, out / "surfaces.yaml")
+    _export_part("surfaces", model, config, out)
 
 
 def load_surfaces(folder: Path) -> SurfacePrior | None:
@@ -149,9 +148,7 @@ def load_surfaces(folder: Path) -> SurfacePrior | None:
 
 def export_memory(memory: ShapeMemory, config: MemoryStageConfig, out: Path) -> None:
     """Writes `memory.yaml` and `memory.safetensors` (int8 and fp16)."""
-    out.mkdir(parents=True, exist_ok=True)
-    save_weights(memory, out / "memory.safetensors")
-    save_config(config, out / "memory.yaml")
+    _export_part("memory", memory, config, out)
 
 
 def load_memory(folder: Path) -> ShapeMemory | None:
