@@ -32,6 +32,11 @@ class CodeDraw:
     chances: Tensor
     likeliest: bool
 
+    @property
+    def is_drawn(self) -> bool:
+        """It is the diffusion's own code that is shown, whatever a memory recalls."""
+        return self.form == "scribble" or (self.form == "blob" and self.likeliest)
+
 
 @torch.no_grad()
 def with_codes(
@@ -51,13 +56,17 @@ def with_codes(
         return model.draw_codes(conditions, noise)
     prior, every = model.shape_prior, torch.ones(len(draws), dtype=torch.bool)
     facts, guide, frame = model.known(conditions, Kept(every, every, every))
-    drawn = prior.draw_codes(noise, facts, guide, frame)
-    likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
+    # What no view needs is not drawn; what is, for all of them, so that a row does not depend on its company.
+    drawn = likeliest = noise[:, 0]
+    if any(draw.is_drawn for draw in draws):
+        drawn = prior.draw_codes(noise, facts, guide, frame)
+    if any(draw.likeliest or draw.form == "blob" for draw in draws):
+        likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
     chances = torch.stack([draw.chances for draw in draws])
     recalled = memory.recall(embedding, place_of(frame, conditions.geometry), chances)
     codes = []
     for row, draw in enumerate(draws):
-        if draw.form == "scribble" or (draw.form == "blob" and draw.likeliest):
+        if draw.is_drawn:
             codes.append(drawn[row])
             continue
         found = recalled[row]
