@@ -213,6 +213,14 @@ class ExamplesConfig(Config):
     )
     window_jitter: float = Field(0.06, ge=0, lt=1, description="Training windows differ from that by up to this.")
     corpus_shares: dict[str, float] = Field({}, description="Weight of each corpus, by name; 1 where not given.")
+    shard_lanes: int = Field(
+        8,
+        ge=1,
+        description="Corpora in shards: so many shards are open at a time. A multiple of the number of processes.",
+    )
+    shard_samples: int = Field(
+        4096, ge=1, description="Corpora in shards: so many samples are taken from a shard before the next is opened."
+    )
     amodal: bool = Field(
         True, description="The target is the whole object; false: only what the layers in front of it leave visible."
     )

@@ -160,6 +160,10 @@ class ExampleSource:
             for k, layer in enumerate(record.layers):
                 (self._surface if layer.label in self._surfaces else self._movable).append((number, k))
 
+    def source_of(self, sample: int) -> ExampleSource:
+        """The source that example `sample` comes from: this one. A `ShardSource` has one for each shard."""
+        return self
+
     def shape(self, layer: LayerRecord) -> np.ndarray:
         """The asset's silhouette, bool (h, w)."""
         return self.corpus.shape(layer)
@@ -395,52 +399,3 @@ def _centroid(layer: LayerRecord, shape: np.ndarray, box: Box) -> tuple[tuple[fl
     x = float((solid.sum(axis=0) * (np.arange(solid.shape[1]) + 0.5)).sum() / total)
     y = float((solid.sum(axis=1) * (np.arange(solid.shape[0]) + 0.5)).sum() / total)
     return (box.x0 + x, box.y0 + y), float(total)
-
-
-class MixedSource:
-    """Examples from several corpora at once, with one label table.
-
-    Args:
-        corpora: Where scenes come from; the shares are `config.corpus_shares`, by corpus name, 1 where not given.
-        Others: As in `ExampleSource`.
-    """
-
-    def __init__(
-        self,
-        corpora: Sequence[Corpus],
-        split: str,
-        config: ExamplesConfig,
-        resolution: int,
-        seed: int,
-        fine: int | None = None,
-    ) -> None:
-        self.corpora, self.seed = tuple(corpora), seed
-        self.labels = ("", *dict.fromkeys(label for corpus in corpora for label in corpus.labels))
-        self.sources = tuple(
-            ExampleSource(corpus, split, config, resolution, seed, self.labels, fine) for corpus in corpora
-        )
-        shares = np.array([config.corpus_shares.get(corpus.name, 1.0) for corpus in corpora])
-        self._upto = np.cumsum(shares / shares.sum())
-
-    def source_of(self, sample: int) -> ExampleSource:
-        """The corpus that example `sample` comes from, drawn by the number alone."""
-        if len(self.sources) == 1:
-            return self.sources[0]
-        share = numpy_rng(derive_seed(self.seed, "corpus of example", sample)).random()
-        return self.sources[min(int(np.searchsorted(self._upto, share, side="right")), len(self.sources) - 1)]
-
-    def example(self, sample: int) -> MaskExample:
-        """See `ExampleSource.example`."""
-        return self.source_of(sample).example(sample)
-
-    def mask_only(self, sample: int) -> np.ndarray:
-        """See `ExampleSource.mask_only`."""
-        return self.source_of(sample).mask_only(sample)
-
-    def surface(self, sample: int, columns: np.ndarray) -> SurfaceExample:
-        """See `ExampleSource.surface`."""
-        return self.source_of(sample).surface(sample, columns)
-
-    def placed(self, sample: int) -> PlacedExample:
-        """See `ExampleSource.placed`."""
-        return self.source_of(sample).placed(sample)

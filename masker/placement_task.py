@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from masker.config import PlacementStageConfig
-from masker.examples import MixedSource, PlacedExample
+from masker.examples import PlacedExample
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens, stack_boxes
+from masker.sources import MixedSource
 from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.weights import STATISTICS_FILE, export_placement
 from runtime.seeding import seeded, torch_generator
-from scene.corpus.store import Corpus
+from scene.corpus.shards import AnyCorpus
 from scene.layout import label_colour
 from scene.seeds import derive_seed
 
@@ -46,7 +47,9 @@ class PlacementTask:
         texts: Overrides the shared text encoder (tests).
     """
 
-    def __init__(self, config: PlacementStageConfig, corpora: Sequence[Corpus], texts: TextBook | None = None) -> None:
+    def __init__(
+        self, config: PlacementStageConfig, corpora: Sequence[AnyCorpus], texts: TextBook | None = None
+    ) -> None:
         self.config = config
         resolution, seed = config.placement.resolution, config.fit.seed
         self.source = MixedSource(corpora, "train", config.examples, resolution, seed)

@@ -9,20 +9,20 @@ import torch
 from tqdm import tqdm
 
 from masker.config import MemoryStageConfig
-from masker.examples import MixedSource
 from masker.layout_encoder import GuideFrame
 from masker.memory import ShapeMemory, place_of
+from masker.sources import MixedSource
 from masker.tasks import stack
 from masker.texts import TextBook
 from masker.weights import export_memory, load_masker
-from scene.corpus.store import Corpus
+from scene.corpus.shards import AnyCorpus
 from scene.errors import UserError
 
 BATCH = 32
 
 
 def remember(
-    settings: MemoryStageConfig, corpora: Sequence[Corpus], out: Path, texts: TextBook | None = None
+    settings: MemoryStageConfig, corpora: Sequence[AnyCorpus], out: Path, texts: TextBook | None = None
 ) -> ShapeMemory:
     """Reads the codes of `settings.objects` training objects under exact boxes and writes them to `out/export`.
 

@@ -74,7 +74,7 @@ class SilhouetteTask(DenoiserTask):
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects: guide, silhouette, truth."""
-        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out.sources[0], path)
+        silhouette_sheet(cast(SilhouetteModel, model), self.conditions, self.held_out.first, path)
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Writes the masker folder; its denoiser is untrained still."""

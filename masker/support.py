@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tqdm import tqdm
 from masker.contact import EDGE, contact_label, height_on, lower_contact, overlaps, upper_contact
 from masker.examples import MIN_AREA_PX
 from masker.support_counts import ANY, FEW_CHANCES, SURFACE, SupportCounts, ends, is_cut, lies_low, size_of, tight_box
-from runtime.files import sha256_of, write_bytes
-from scene.corpus.store import Corpus
+from runtime.files import write_bytes
+from scene.corpus.shards import AnyCorpus
 from scene.errors import UserError
 from scene.geometry import Box
 from scene.layout import EMPTY, SemanticLayout
@@ -93,19 +94,19 @@ class SupportStatistics:
 
     @classmethod
     def from_corpora(
-        cls, corpora: Sequence[Corpus], *, scenes: int | None = None, progress: bool = False
+        cls, corpora: Sequence[AnyCorpus], *, scenes: int | None = None, progress: bool = False
     ) -> SupportStatistics:
         """Learns from split train.
 
         Args:
             corpora: Their vocabularies are merged; a label's kind is that of the first that knows it.
-            scenes: At most so many of each corpus, spread evenly; None = all.
+            scenes: At most so many of each corpus or shard, spread evenly; None = all.
             progress: Draw a bar on stderr.
         """
         counts = SupportCounts(
             {label: corpus.vocabulary.kind(label) for corpus in reversed(corpora) for label in corpus.labels}
         )
-        for corpus in corpora:
+        for corpus in chain.from_iterable(whole.parts("train") for whole in corpora):
             records = corpus.records("train")
             picked = records if scenes is None else records[:: max(1, -(-len(records) // scenes))]
             for record in tqdm(picked, unit="scene", desc=f"support, {corpus.name}", disable=not progress):
@@ -133,7 +134,7 @@ class SupportStatistics:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"cannot read the support statistics {path} ({error}); make them again") from None
 
-    def are_of(self, corpora: Sequence[Corpus], scenes: int | None = None) -> bool:
+    def are_of(self, corpora: Sequence[AnyCorpus], scenes: int | None = None) -> bool:
         """Whether they were learned from exactly these corpora (and as many scenes)."""
         return bool(self.facts["corpora"] == _signature(corpora, scenes))
 
@@ -290,8 +291,6 @@ class SupportStatistics:
         return 1.0, 1.0
 
 
-def _signature(corpora: Sequence[Corpus], scenes: int | None) -> dict[str, Any]:
+def _signature(corpora: Sequence[AnyCorpus], scenes: int | None) -> dict[str, Any]:
     """Which corpora, by the contents of their scene files."""
-    return {
-        corpus.name: {"scenes": scenes, "sha256": sha256_of(corpus.path / "scenes.jsonl")[:16]} for corpus in corpora
-    }
+    return {corpus.name: {"scenes": scenes, "sha256": corpus.fingerprint} for corpus in corpora}

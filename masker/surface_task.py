@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from masker.config import SurfaceStageConfig
-from masker.examples import MixedSource, SurfaceExample
+from masker.examples import SurfaceExample
 from masker.placement import mean_tokens
+from masker.sources import MixedSource
 from masker.surfaces import (
     SurfaceInputs,
     SurfacePrior,
@@ -30,7 +31,7 @@ from masker.weights import export_surfaces
 from perception.codes import NOISE
 from perception.diffusion import spread_timesteps
 from runtime.seeding import numpy_rng, sample_noise, seeded
-from scene.corpus.store import Corpus
+from scene.corpus.shards import AnyCorpus
 from scene.geometry import Box, Size
 from scene.layout import label_colour
 from scene.seeds import derive_seed
@@ -71,7 +72,7 @@ class SurfaceTask:
         texts: Overrides the shared text encoder (tests).
     """
 
-    def __init__(self, config: SurfaceStageConfig, corpora: Sequence[Corpus], texts: TextBook | None = None) -> None:
+    def __init__(self, config: SurfaceStageConfig, corpora: Sequence[AnyCorpus], texts: TextBook | None = None) -> None:
         self.config, seed = config, config.fit.seed
         self.size: Size = corpora[0].size
         self.source = MixedSource(corpora, "train", config.examples, RESOLUTION, seed)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from masker.codec import KLCodec, MaskVAE, codec_loss
 from masker.config import CodecConfig, MaskerConfig
-from masker.examples import MaskExample, MixedSource
+from masker.examples import MaskExample
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
 from masker.refiner import tile_hints, tile_of, zoomed_geometry
 from masker.sheet import codec_sheet, denoiser_sheet
+from masker.sources import MixedSource
 from masker.stable_diffusion import (
     clip_texts,
     export_public_parts,
@@ -31,7 +32,7 @@ from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
 from perception.diffusion import NoiseProcess, spread_timesteps
 from runtime.seeding import sample_noise, seeded
-from scene.corpus.store import Corpus
+from scene.corpus.shards import AnyCorpus
 from scene.seeds import derive_seed
 
 TILE_PARTS = 16  # tiles of the refiner's second level start at sixteenths of a view
@@ -54,7 +55,7 @@ class CodecBatch:
 class CodecTask:
     """Stage `codec`: the mask VAE on masks in windows and on the whole canvas."""
 
-    def __init__(self, config: CodecConfig, corpora: Sequence[Corpus]) -> None:
+    def __init__(self, config: CodecConfig, corpora: Sequence[AnyCorpus]) -> None:
         self.config = config
         self.source = MixedSource(corpora, "train", config.examples, config.codec.resolution, config.fit.seed)
         self.held_out = MixedSource(corpora, "val", config.examples, config.codec.resolution, config.fit.seed)
@@ -119,7 +120,7 @@ class DenoiserTask:
     def __init__(
         self,
         config: MaskerConfig,
-        corpora: Sequence[Corpus],
+        corpora: Sequence[AnyCorpus],
         codec: MaskVAE | KLCodec | None = None,
         texts: TextBook | None = None,
     ) -> None:
@@ -302,7 +303,7 @@ class DenoiserTask:
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Validation objects under the four forms of guidance."""
-        source = self.held_out.sources[0]
+        source = self.held_out.first
         denoiser_sheet(cast(MaskModel, model), self.codec, self.conditions, source, self.config, path)
 
     def export(self, model: nn.Module, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -10,9 +11,11 @@ from torch import Tensor
 from masker.config import TextConfig
 from perception.text import TextEncoder, TextFeatures
 
+KEPT_BYTES = 1 << 30  # of features; beyond that the oldest are forgotten
+
 
 class TextBook:
-    """Features of every text met so far.
+    """Features of the texts met so far, as many as fit.
 
     A training meets tens of thousands of captions, more than the encoder's own cache holds; half
     precision is below what the network can tell apart.
@@ -20,11 +23,15 @@ class TextBook:
     Args:
         config: Token counts.
         encode: (text, max_tokens) -> features.
+        kept_bytes: How much of them is kept in memory.
     """
 
-    def __init__(self, config: TextConfig, encode: Callable[[str, int], TextFeatures]) -> None:
+    def __init__(
+        self, config: TextConfig, encode: Callable[[str, int], TextFeatures], kept_bytes: int = KEPT_BYTES
+    ) -> None:
         self.config = config
         self._encode = encode
+        self._room, self._lock = kept_bytes, Lock()  # batches may be made on a thread
         self._tokens: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -57,7 +64,19 @@ class TextBook:
 
     def _one(self, text: str, max_tokens: int) -> tuple[Tensor, Tensor]:
         key = (text, max_tokens)
-        if key not in self._tokens:
+        found = self._tokens.get(key)
+        if found is None:
             features = self._encode(text, max_tokens)
-            self._tokens[key] = (features.tokens.half(), features.mask)
-        return self._tokens[key]
+            found = features.tokens.half(), features.mask
+            with self._lock:
+                self._keep(key, found)
+        return found
+
+    def _keep(self, key: tuple[str, int], found: tuple[Tensor, Tensor]) -> None:
+        if key in self._tokens:
+            return
+        self._tokens[key] = found
+        self._room -= found[0].nbytes + found[1].nbytes
+        while self._room < 0:
+            tokens, mask = self._tokens.pop(next(iter(self._tokens)))
+            self._room += tokens.nbytes + mask.nbytes

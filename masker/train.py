@@ -20,7 +20,7 @@ from masker.weights import load_codec
 from runtime.config import load_stage, save_config
 from runtime.training import TrainingTask, fit
 from runtime.weights import read_weights
-from scene.corpus.store import Corpus
+from scene.corpus.shards import open_any
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def train(
 
     Args:
         config: YAML whose `stage` is one of `masker.config.STAGES`.
-        data: Corpus folders; examples are mixed by `examples.corpus_shares`.
+        data: Corpus folders or folders of shards; examples are mixed by `examples.corpus_shares`.
         out: Run folder: snapshots, sheets, log, export.
         overrides: `a.b=c` settings.
         resume: Go on from the newest snapshot in `out`.
@@ -47,7 +47,7 @@ def train(
     from masker.tasks import CodecTask
 
     settings = load_stage(STAGES, config, overrides)
-    corpora = [Corpus.open(folder) for folder in data]
+    corpora = [open_any(folder) for folder in data]
     if isinstance(settings, MemoryStageConfig):
         remember(settings, corpora, out)
         return

@@ -28,7 +28,7 @@ from runtime.config import Config, load_config, save_config
 from runtime.files import write_json
 from runtime.hub import HUB_ID
 from runtime.weights import load_weights, read_weights, save_weights
-from scene.corpus.store import Corpus
+from scene.corpus.shards import AnyCorpus
 from scene.errors import UserError
 
 STATISTICS_FILE = "statistics.json"
@@ -78,7 +78,7 @@ def load_codec(folder: Path) -> MaskVAE:
 
 
 def export_masker(
-    model: nn.Module, codec: nn.Module, config: MaskerConfig, corpora: Sequence[Corpus], out: Path
+    model: nn.Module, codec: nn.Module, config: MaskerConfig, corpora: Sequence[AnyCorpus], out: Path
 ) -> None:
     """Writes a masker folder (fp16), complete but for parts of public weights, see `masker.stable_diffusion`."""
     out.mkdir(parents=True, exist_ok=True)

@@ -146,6 +146,30 @@ def show_corpus(dst: Path, split: str, scenes: int, out: Path | None, as_json: b
     click.echo(f"contact sheet: {target}")
 
 
+@data.command(name="shard")
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--scenes-per-shard", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which scenes come together.")
+def shard_(corpus: Path, out: Path, scenes_per_shard: int, seed: int) -> None:
+    """Cut CORPUS into shards in folder OUT, which `train masker --data OUT` reads a few at a time."""
+    from tqdm import tqdm
+
+    from scene.corpus.records import SPLITS
+    from scene.corpus.shards import write_shards
+
+    def bar(numbers: Iterator[int], total: int) -> Iterator[int]:
+        return iter(tqdm(numbers, total=total, unit="shard", mininterval=1))
+
+    sharded = write_shards(corpus, out, scenes_per_shard=scenes_per_shard, seed=seed, progress=bar)
+    shards = sharded.shards("all")
+    size = sum(length for shard in shards for length, _ in shard.files.values())
+    click.echo(
+        f"{sum(shard.scenes for shard in shards)} scenes in {len(shards)} shards in {out}, {size / 1e6:.1f} MB "
+        f"({sharded.licence}): " + ", ".join(f"{split} {len(sharded.shards(split))}" for split in SPLITS[:-1])
+    )
+
+
 @data.command(name="export-sequences")
 @click.argument("dst", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))

@@ -34,7 +34,7 @@ def _room(name: str, part: str) -> Any:
     "--data",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Corpus folder, repeatable [default: runs/data/park].",
+    help="Corpus folder, masker: or a folder of shards; repeatable [default: runs/data/park].",
 )
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change one setting; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Training folder.")

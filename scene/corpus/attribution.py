@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+ATTRIBUTION_FILE = "ATTRIBUTION.md"
 LICENCE_ADDRESSES = {  # as the packages name them
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "MIT": "https://opensource.org/license/mit",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scene.corpus.assets import EncodedAsset
-from scene.corpus.attribution import Credit, attribution
+from scene.corpus.attribution import ATTRIBUTION_FILE, Credit, attribution
 from scene.corpus.records import LayerFacts, LayerRecord, Placement
 from scene.corpus.store import CHECKPOINT_FILE, Corpus, CorpusWriter, read_checkpoint
 from scene.errors import UserError
@@ -226,7 +226,7 @@ def append_draft(writer: CorpusWriter, draft: Draft) -> None:
 def _finish(source: SceneSource, writer: CorpusWriter, report: Report, settings: Mapping[str, Any]) -> Corpus:
     sources = sorted({asset.source for asset in writer.assets})
     text = attribution(source.name, source.credits(sources))
-    (writer.path / "ATTRIBUTION.md").write_text(text, encoding="utf-8")
+    (writer.path / ATTRIBUTION_FILE).write_text(text, encoding="utf-8")
     summary = {"settings": settings, "scenes": report.next - len(report.skipped), "unusable": list(source.unusable)}
     summary |= report.as_json()
     (writer.path / "build.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

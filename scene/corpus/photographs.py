@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from scene.corpus.attribution import Credit, attribution
+from scene.corpus.attribution import ATTRIBUTION_FILE, Credit, attribution
 from scene.corpus.claims import false_claims
 from scene.corpus.language import global_prompts
 from scene.corpus.records import LayerFacts, LayerRecord
@@ -251,7 +251,7 @@ class PhotoWriter:
         path = self.writer.path
         listed = list(credits)
         if listed:
-            (path / "ATTRIBUTION.md").write_text(attribution(self.writer.name, listed), encoding="utf-8")
+            (path / ATTRIBUTION_FILE).write_text(attribution(self.writer.name, listed), encoding="utf-8")
         (path / "build.json").write_text(json.dumps({"skipped": self.skipped}, indent=1), encoding="utf-8")
         if not self.scenes:
             first = f"; the first: {self.skipped[0]}" if self.skipped else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -143,8 +143,10 @@ def pack_layers(layers: Sequence[LayerRecord]) -> list[list[Any]]:
     return packed
 
 
-def unpack_layers(packed: Sequence[Sequence[Any]], assets: Sequence[AssetInfo]) -> tuple[LayerRecord, ...]:
-    """Inverse of `pack_layers`."""
+def unpack_layers(
+    packed: Sequence[Sequence[Any]], assets: Sequence[AssetInfo] | Mapping[int, AssetInfo]
+) -> tuple[LayerRecord, ...]:
+    """Inverse of `pack_layers`; `assets` has at least the layers' own, by number."""
     layers = []
     for number, x, y, *more in packed:
         effect = Placement(*more[0]) if more and more[0] else None

@@ -7,6 +7,7 @@ appended to, so a build can be stopped anywhere and goes on from its last checkp
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from scene.vocabulary import Vocabulary
 
 CORPUS_SCHEMA_VERSION = 2
 CHECKPOINT_FILE = "unfinished.json"
+SHARDS_FILE = "shards.json"  # in a folder of shards, see `scene.corpus.shards`
 _APPENDED = ("scenes.jsonl", "assets.jsonl", "assets.bin", "plans.jsonl")
 
 
@@ -59,19 +61,7 @@ class Corpus:
             UserError: no corpus there, an unfinished one, or one of another schema version.
         """
         path = Path(path)
-        try:
-            facts = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            if (path / CHECKPOINT_FILE).exists():
-                raise UserError(f"{path} is not finished; run the same `smartscene data build` again") from None
-            raise UserError(f"no corpus in {path}; make one with: smartscene data import codraw SRC {path}") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path / 'corpus.json'} ({error}); import the corpus again") from None
-        if facts.get("schema_version") not in (1, CORPUS_SCHEMA_VERSION):
-            raise UserError(
-                f"corpus {path} has schema {facts.get('schema_version')}, this version reads 1 and "
-                f"{CORPUS_SCHEMA_VERSION}; import it again"
-            )
+        facts = read_facts(path)
         return cls(path, facts)
 
     @classmethod
@@ -121,6 +111,16 @@ class Corpus:
         if split not in SPLITS:
             raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
         return self._all if split == "all" else [record for record in self._all if record.split == split]
+
+    def parts(self, split: str) -> Iterator[Corpus]:
+        """The corpora that hold a split's scenes: this one. A `ShardedCorpus` has one for each shard."""
+        return iter((self,))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that tell its scenes from those of another corpus."""
+        with (self.path / "scenes.jsonl").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def plans(self) -> Iterator[dict[str, Any]]:
         """What each scene was made from, JSON-ready, in the order of `records()`; none for imported corpora."""
@@ -205,6 +205,33 @@ class Corpus:
             for number, layer in enumerate(record.layers[:k])
         )
         return LayeredScene(self.size, record.prompts[0] if record.prompts else "", layers)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """`corpus.json` of a corpus folder of schema version 1 or 2.
+
+    Raises:
+        UserError: no corpus there, an unfinished one, or one of another schema version.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if (path / CHECKPOINT_FILE).exists():
+            raise UserError(f"{path} is not finished; run the same `smartscene data build` again") from None
+        if (path / SHARDS_FILE).exists():
+            raise UserError(
+                f"{path} holds shards, which `smartscene train masker` reads; here name the corpus that they were made "
+                "from, or one of the folders in it"
+            ) from None
+        raise UserError(f"no corpus in {path}; make one with: smartscene data import codraw SRC {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path / 'corpus.json'} ({error}); import the corpus again") from None
+    if facts.get("schema_version") not in (1, CORPUS_SCHEMA_VERSION):
+        raise UserError(
+            f"corpus {path} has schema {facts.get('schema_version')}, this version reads 1 and "
+            f"{CORPUS_SCHEMA_VERSION}; import it again"
+        )
+    return facts
 
 
 def _assets(path: Path, facts: dict[str, Any]) -> Iterator[AssetInfo]:
@@ -319,7 +346,7 @@ class CorpusWriter:
             file.flush()
             os.fsync(file.fileno())
         lengths = {name: file.tell() for name, file in self._files.items()}
-        _write_json(self.path / CHECKPOINT_FILE, {"lengths": lengths, "state": state})
+        write_json(self.path / CHECKPOINT_FILE, {"lengths": lengths, "state": state})
 
     def finish(self, **facts: Any) -> Corpus:
         """Flushes everything, writes `corpus.json` last, and opens the result."""
@@ -338,7 +365,7 @@ class CorpusWriter:
             **facts,
             "vocabulary": self.vocabulary.entries,
         }
-        _write_json(self.path / "corpus.json", head)
+        write_json(self.path / "corpus.json", head)
         (self.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         return Corpus.open(self.path)
 
@@ -352,7 +379,8 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return checkpoint
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """JSON to a file that is there whole or not at all."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=False, indent=1)
