@@ -111,6 +111,9 @@ class ComposeConfig(Config):
     """Words added to each object's description when it is drawn."""
     mode: Literal["per-object", "layout-first"] = "per-object"
     """Draw each object once its mask is there, or all of them once the layout is complete."""
+    overlap: bool = False
+    """Per-object: plan and mask the next object in a second thread while this one is drawn; the same results, to the
+    bit. Off where it was not measured to gain time (docs/architecture.md)."""
     threads: int = Field(2, ge=1, le=64)
     """Torch threads; part of what byte-identical results depend on."""
     needs: Needs = Needs()

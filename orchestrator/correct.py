@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+import numpy as np
+
 from orchestrator.asked import as_words, broken, open_claims, place_for
 from orchestrator.request import Request
 from scene.candidates import MaskCandidate
@@ -21,7 +23,7 @@ from scene.guidance import Guidance
 from scene.relations import Relation
 
 if TYPE_CHECKING:
-    from orchestrator.run import Run
+    from orchestrator.outlook import Outlook
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +40,17 @@ class Choice:
     chosen: int
     attempts: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def mask(self) -> np.ndarray:
+        """The shape to take, bool (H, W)."""
+        return self.candidates[self.chosen].mask
 
-def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limit: int) -> Choice:
+
+def choose(outlook: Outlook, request: Request, candidates: Sequence[MaskCandidate], limit: int) -> Choice:
     """The candidate that breaks the fewest relations, after at most `limit` tries beyond the candidates at hand."""
     label = request.proposal.label
-    said = open_claims(run.scene, label, run.models.vocabulary)
-    claims = [*said, *_planned(run, request, said)]
+    said = open_claims(outlook.scene, label, outlook.models.vocabulary)
+    claims = [*said, *_planned(outlook, request, said)]
     if not claims:
         return Choice(request, tuple(candidates), 0)
 
@@ -53,7 +60,9 @@ def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limi
     tries: list[tuple[str, Request, tuple[MaskCandidate, ...], int, list[RelationClaim]]] = []
 
     def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> tuple[int, int]:
-        counted = [broken(claims, run.scene, label, c.mask, asked.behind) for c in masks[: 1 if only_first else None]]
+        counted = [
+            broken(claims, outlook.scene, label, c.mask, asked.behind) for c in masks[: 1 if only_first else None]
+        ]
         best = min(range(len(counted)), key=lambda number: (weight(counted[number]), number))
         tries.append((how, asked, tuple(masks), best, counted[best]))
         return weight(counted[best])
@@ -64,11 +73,11 @@ def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limi
     for how in ("move", "ask")[:limit]:
         if not any(left) or (how == "ask" and not left[0]):
             break
-        again = (_elsewhere if how == "move" else _asked_again)(run, request, candidates[0], tries[-1][4])
+        again = (_elsewhere if how == "move" else _asked_again)(outlook, request, candidates[0], tries[-1][4])
         if again is None:
             continue
         try:
-            masks = run.masks(again, len(candidates))
+            masks = outlook.masks(again, len(candidates))
         except ModelError:
             continue
         left = min(left, consider(how, again, masks))
@@ -81,10 +90,10 @@ def choose(run: Run, request: Request, candidates: Sequence[MaskCandidate], limi
     return Choice(asked, kept, chosen, attempts)
 
 
-def _planned(run: Run, request: Request, said: Sequence[RelationClaim]) -> list[RelationClaim]:
+def _planned(outlook: Outlook, request: Request, said: Sequence[RelationClaim]) -> list[RelationClaim]:
     """The relation that the planner proposed, unless a person guides the object or the prompt speaks of the pair."""
     planned, label = request.proposal.relation, request.proposal.label
-    there = {layer.label for layer in run.scene.layers}
+    there = {layer.label for layer in outlook.scene.layers}
     if planned is None or planned.relation not in get_args(Relation) or planned.label not in there - {label}:
         return []
     if request.guide_by == "person" and request.guidance is not None:
@@ -96,32 +105,32 @@ def _planned(run: Run, request: Request, said: Sequence[RelationClaim]) -> list[
 
 
 def _elsewhere(
-    run: Run, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
+    outlook: Outlook, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
 ) -> Request | None:
     box = Box.from_mask(candidate.mask)
     if box is None:
         return None
-    place = place_for(violated[0], request.proposal.label, box, run.scene)
+    place = place_for(violated[0], request.proposal.label, box, outlook.scene)
     if place is None or place.area == 0 or place == box:
         return None
     return replace(
-        request, seed=request.seed.retry(), guidance=Guidance.from_box(place, run.scene.size), guide_by="planner"
+        request, seed=request.seed.retry(), guidance=Guidance.from_box(place, outlook.scene.size), guide_by="planner"
     )
 
 
 def _asked_again(
-    run: Run, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
+    outlook: Outlook, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
 ) -> Request | None:
     """The planner's next word on the same object; another object is not what was asked."""
     seed = request.seed.retry().retry()
     turn = "; ".join(f"the {words}" for words in as_words(violated))
     try:
-        proposal = run.models.planner.propose(
-            run.scene, run.prompt, seed=seed, turn=turn, rejected=run.folder.history.refused()
+        proposal = outlook.models.planner.propose(
+            outlook.scene, outlook.scene.prompt, seed=seed, turn=turn, rejected=outlook.history.refused()
         )
     except ModelError:
         return None
     if proposal.stop or proposal.label != request.proposal.label or proposal.box is None:
         return None
-    guidance = Guidance.from_box(proposal.box, run.scene.size)
+    guidance = Guidance.from_box(proposal.box, outlook.scene.size)
     return replace(request, seed=seed, guidance=guidance, guide_by="planner")

@@ -113,7 +113,7 @@ def consider(
     )  # fmt: skip
     started = time.monotonic()
     try:
-        candidates = run.masks(request, wish.count)
+        candidates = run.outlook.masks(request, wish.count)
     except ModelError as error:
         raise UserError(f"{error}; nothing was changed, try another --seed or another guide") from None
     seconds = time.monotonic() - started

@@ -151,7 +151,7 @@ def _words(run: Run, layer: Layer, wanted: Edit, origin: Origin) -> tuple[Layer,
     seed = StepSeed(origin.seed.run, run.folder.history.next_id)
     behind = tuple(other.id for other in run.scene.layers[run.scene.position(layer.id) :])
     request = Request(seed, proposal, guidance, "person", behind, origin.context, by="person")
-    mask = run.masks(request, run.config.masker.candidates)[0].mask
+    mask = run.outlook.masks(request, run.config.masker.candidates)[0].mask
     bare = Layer(layer.id, proposal.label, proposal.description, mask)
     return drawn(run, bare, replace(origin, seed=seed))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,22 @@ from PIL import Image
 
 from orchestrator.asked import live_graph, verdicts
 from orchestrator.config import ComposeConfig
-from orchestrator.correct import choose
 from orchestrator.edits import Insertion, Wish, consider, moved, place, reorder
 from orchestrator.history import History, StepRecord
 from orchestrator.layout_first import draw_next, ending_of, undrawn
+from orchestrator.outlook import Ahead, Draft, Outlook, Thought
 from orchestrator.ports import Models
 from orchestrator.products import go, write_products
 from orchestrator.rendering import check_seed, drawn_inside, render_key
 from orchestrator.request import By, Request
 from orchestrator.run_folder import RunFolder
 from scene.candidates import MaskCandidate
-from scene.errors import ModelError, SmartSceneError
+from scene.errors import SmartSceneError
 from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
 from scene.layout import layout_picture
 from scene.proposal import Proposal
 from scene.seeds import StepSeed
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A proposal (or why there is none) that waits for a decision, with the seed of the step it would become."""
-
-    seed: StepSeed
-    proposal: Proposal | None
-    error: str
-    seconds: float
 
 
 class Run:
@@ -51,6 +40,13 @@ class Run:
         self.folder, self.config, self.models = folder, config, models
         self.prompt: str = folder.facts["prompt"]
         self.scene: LayeredScene = folder.scene()
+        self._ahead = Ahead()
+
+    @property
+    def outlook(self) -> Outlook:
+        """Where the run stands, as planner and masker see it."""
+        given = frozenset(self.folder.photo.ids) if self.folder.photo else frozenset[int]()
+        return Outlook(self.models, self.config, int(self.folder.facts["seed"]), self.folder.history, self.scene, given)
 
     @property
     def finished(self) -> bool:
@@ -78,15 +74,15 @@ class Run:
         ending = ending_of(self)
         if ending is not None:
             return self.conclude(ending)
-        stop = self.limit()
+        outlook = self.outlook
+        stop = outlook.limit()
         if stop:
             return self.conclude(Proposal(stop=True, reason=stop))
-        draft = self.propose()
-        if draft.proposal is None:
-            return self.reject(draft, draft.error)
-        if draft.proposal.stop:
-            return self.conclude(draft.proposal, draft)
-        return self.place(draft)
+        thought = self._ahead.thought(outlook)
+        proposal = thought.draft.proposal
+        if proposal is not None and proposal.stop:
+            return self.conclude(proposal, thought.draft)
+        return self._drawn(thought, proposal)
 
     def conclude(self, ending: Proposal, draft: Draft | None = None) -> StepRecord:
         """The next step once no more objects come: draws a layer that has no pixels yet, else stops.
@@ -100,22 +96,18 @@ class Run:
         return self.stop(ending.reason or "the planner is done", draft)
 
     @property
+    def lays_only(self) -> bool:
+        """Layout-first: steps get their mask now and their pixels later."""
+        return self.config.mode == "layout-first" and not self.finished
+
+    @property
     def drawing(self) -> bool:
         """Layout-first: the layout is complete and its layers are being drawn."""
         return ending_of(self) is not None and not self.finished
 
     def propose(self) -> Draft:
         """Asks the planner for the next object."""
-        history = self.folder.history
-        seed = StepSeed(int(self.folder.facts["seed"]), history.next_id)
-        started = time.monotonic()
-        try:
-            proposal = self.models.planner.propose(
-                self.scene, self.prompt, seed=seed, turn=history.said() or None, rejected=history.refused()
-            )
-        except ModelError as error:
-            return Draft(seed, None, f"planner: {error}", time.monotonic() - started)
-        return Draft(seed, proposal, "", time.monotonic() - started)
+        return self.outlook.propose()
 
     def draft_seed(self, number: int) -> Draft:
         """A draft without the planner's word, for an object of a person."""
@@ -135,38 +127,17 @@ class Run:
         proposal = proposal or draft.proposal
         if proposal is None or proposal.stop:
             raise ValueError("place needs a proposal with an object")
-        request = Request(draft.seed, proposal, *self.guided(proposal, guidance))
-        timings = {"propose_s": round(draft.seconds, 3)}
-        started = time.monotonic()
-        try:
-            candidates = self.masks(request, self.config.masker.candidates)
-        except ModelError as error:
-            return self.reject(draft, f"masker: {error}", proposal)
-        choice = choose(self, request, candidates, self.config.corrections)
-        timings["mask_s"] = round(time.monotonic() - started, 3)
-        return self.render(choice.request, choice.candidates, choice.chosen, timings, attempts=choice.attempts)
+        return self._drawn(self.outlook.shape(draft, proposal, guidance), proposal)
 
-    def guided(self, proposal: Proposal, guidance: Guidance | None) -> tuple[Guidance | None, By]:
-        """A person's guide, else the planner's box where the preset uses it; and whose it is."""
-        if guidance is None and proposal.box and self.config.planner.use_box:
-            return Guidance.from_box(proposal.box, self.scene.size), "planner"
-        return guidance, "person"
-
-    def masks(self, request: Request, count: int) -> list[MaskCandidate]:
-        """Candidate masks, best first, predicted on what lies beneath the object's place.
-
-        Raises:
-            ModelError: no usable mask came.
-        """
-        return self.models.masker.predict(
-            self.scene.beneath(request.behind),
-            request.proposal.label,
-            request.proposal.description,
-            request.context or self.prompt,
-            guidance=request.guidance,
-            count=count,
-            seed=request.seed,
-        )
+    def _drawn(self, thought: Thought, proposal: Proposal | None) -> StepRecord:
+        """The step that a thought becomes; where the preset says so, the next is thought about meanwhile."""
+        draft, choice = thought.draft, thought.choice
+        if choice is None:
+            return self.reject(draft, thought.error, proposal)
+        timings = {"propose_s": round(draft.seconds, 3), "mask_s": round(thought.mask_s, 3)}
+        after = self.outlook.after(choice) if self.config.overlap and not self.lays_only else None
+        with self._ahead.thinking(None if after is None or after.limit() else after):
+            return self.render(choice.request, choice.candidates, choice.chosen, timings, attempts=choice.attempts)
 
     def render(
         self,
@@ -193,9 +164,8 @@ class Run:
         proposal, mask, number = request.proposal, candidates[chosen].mask, request.seed.step
         beneath = self.scene.beneath(request.behind).image
         words = (proposal.label, proposal.description, request.context)
-        lays_only = self.config.mode == "layout-first" and not self.finished
         started = time.monotonic()
-        rgba = None if lays_only else self.draw(beneath, mask, *words, request.seed)
+        rgba = None if self.lays_only else self.draw(beneath, mask, *words, request.seed)
         if rgba is not None:
             timings = {**timings, "render_s": round(time.monotonic() - started, 3)}
         layer = Layer(number, proposal.label, proposal.description, mask, rgba, {"step": number})
@@ -361,23 +331,6 @@ class Run:
     def close(self) -> None:
         """Lets other processes work on the run."""
         self.folder.close()
-
-    def limit(self) -> str:
-        """Why the loop must stop now, or ""."""
-        vocabulary = self.models.vocabulary
-        parts = self.folder.photo.ids if self.folder.photo else ()
-        objects = [
-            layer
-            for layer in self.scene.layers
-            if (layer.id not in parts)
-            and (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
-        ]
-        if len(objects) >= self.config.max_objects:
-            return f"max_objects = {self.config.max_objects} reached"
-        rejected = [step for step in self.folder.history.rejected_since_placed() if step.by == "planner"]
-        if len(rejected) >= self.config.max_rejections:
-            return f"{len(rejected)} proposals in a row could not be used; the last: {rejected[-1].reason}"
-        return ""
 
 
 def _drawing(guidance: Guidance | None) -> dict[str, np.ndarray]:

@@ -15,9 +15,10 @@ from orchestrator.disk import save_png, told_clearly
 from orchestrator.edits import MAX_CANDIDATES, hidden_by_front, with_visible
 from orchestrator.guides import parse_guide
 from orchestrator.history import StepRecord
+from orchestrator.outlook import Draft
 from orchestrator.pictures import candidate_sheet
 from orchestrator.request import By, Request, name_object
-from orchestrator.run import Draft, Run
+from orchestrator.run import Run
 from orchestrator.tree import tree_json
 from scene.candidates import MaskCandidate
 from scene.errors import ModelError, UserError
@@ -120,7 +121,7 @@ class Session:
         self._drop_sheet()
         self.pending = None
         while not self.run.finished:
-            limit = self.run.limit()
+            limit = self.run.outlook.limit()
             if self.run.drawing or limit:
                 yield self._told(self.run.advance())
                 continue
@@ -155,16 +156,16 @@ class Session:
             yield self._candidates(pending)
 
     def _choice(self, pending: Pending) -> Choice:
-        run = self.run
-        guidance, guide_by = (None, "person") if pending.free else run.guided(pending.proposal, pending.guidance)
+        run, outlook = self.run, self.run.outlook
+        guidance, guide_by = (None, "person") if pending.free else outlook.guided(pending.proposal, pending.guidance)
         seed = pending.draft.seed
         for _ in range((pending.count - 1) // MAX_CANDIDATES):  # more than one call can give: another draw
             seed = seed.retry()
         request = Request(seed, pending.proposal, guidance, guide_by, pending.behind, by=pending.by)
         count = (pending.count - 1) % MAX_CANDIDATES + 1
-        candidates = run.masks(request, count)
+        candidates = outlook.masks(request, count)
         if pending.guidance is None and not pending.behind:
-            return choose(run, request, candidates, run.config.corrections)
+            return choose(outlook, request, candidates, run.config.corrections)
         hidden = hidden_by_front(run.scene, pending.behind)
         if pending.behind:
             candidates = [with_visible(candidate, hidden) for candidate in candidates]

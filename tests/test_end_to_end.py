@@ -63,10 +63,11 @@ def test_pixels_outside_each_mask_never_change(whole: Path) -> None:
     assert np.array_equal(before, np.asarray(Image.open(whole / "final.png").convert("RGB")))
 
 
-def test_killed_and_resumed_gives_the_same_bytes(whole: Path) -> None:
-    out = whole.parent / "killed"
+@pytest.mark.parametrize("overlap", ["false", "true"])
+def test_killed_and_resumed_gives_the_same_bytes(whole: Path, overlap: str) -> None:
+    out = whole.parent / f"killed-{overlap}"
     process = subprocess.Popen(
-        command("generate", PROMPT, "--seed", "3", "--out", str(out)),
+        command("generate", PROMPT, "--seed", "3", "--set", f"overlap={overlap}", "--out", str(out)),
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -82,7 +83,8 @@ def test_killed_and_resumed_gives_the_same_bytes(whole: Path) -> None:
     assert not (out / "final.png").exists()
     done = subprocess.run(command("resume", str(out)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (out / "final.png").read_bytes() == (whole / "final.png").read_bytes()
+    for product in ("final.png", "scene.json", "strip.png"):
+        assert (out / product).read_bytes() == (whole / product).read_bytes()
 
 
 def test_inserting_behind_changes_only_what_is_seen(whole: Path) -> None:

@@ -71,6 +71,17 @@ def test_a_scene_from_local_folders(
     again.close()
 
 
+@pytest.mark.usefixtures("_one_masker")
+def test_planning_while_drawing_changes_no_byte(checkpoints: Path, tmp_path: Path) -> None:
+    """A LLaVA, home's masker and diffusers' pipeline, two of them at work at a time."""
+    for overlap in ("false", "true"):
+        arguments = scene_arguments("sd15", checkpoints, tmp_path / overlap)
+        assert run_cli([*arguments, "--set", f"overlap={overlap}"]) == 0
+    for file in [*(tmp_path / "false").rglob("*.png"), tmp_path / "false" / "scene.json"]:
+        other = tmp_path / "true" / file.relative_to(tmp_path / "false")
+        assert other.read_bytes() == file.read_bytes(), file.name
+
+
 @pytest.mark.parametrize("offline", ["true", "false"])
 def test_without_hub_and_folders_one_line_says_what_is_missing(offline: str, tmp_path: Path) -> None:
     environment = os.environ | {
