@@ -25,7 +25,7 @@ def sources(path: str, config: DiffusersConfig) -> dict[str, Source]:
     """
     setting = "inpainter.diffusers."
     parts = PARTS[config.family]
-    found = {"base": Source("inpainter.path", path, config.revision, config.variant, parts)}
+    found = {"base": Source("inpainter.path", path, config.revision, config.variant, parts, pin=setting + "revision")}
     own = Path(path).expanduser() / "controlnet"
     named = config.controlnet
     if own.is_dir() and not Path(named).expanduser().is_dir():
@@ -37,7 +37,9 @@ def sources(path: str, config: DiffusersConfig) -> dict[str, Source]:
             config.controlnet_revision,
             config.controlnet_variant,
             file=config.controlnet_file,
+            pin=setting + "controlnet_revision",
         )
     if config.lora is not None:
-        found["lora"] = Source(setting + "lora", config.lora, config.lora_revision, file=config.lora_file)
+        pin = setting + "lora_revision"
+        found["lora"] = Source(setting + "lora", config.lora, config.lora_revision, file=config.lora_file, pin=pin)
     return found

@@ -39,12 +39,13 @@ def find_weights(config: PublicConfig) -> Path:
     Raises:
         UserError: not on this machine (`offline`), or not to be had.
     """
-    source = Source("public.path", config.path, config.revision, parts=PARTS)
+    source = Source("public.path", config.path, config.revision, parts=PARTS, pin="public.revision")
     folder = present(source) if config.offline else fetch(source)
     if folder is None:
+        at = f" at revision {config.revision} (public.revision)" if config.revision else ""
         raise UserError(
-            f"{config.path} (public.path) is not on this machine; fetch it with --set public.offline=false, or name a "
-            "local folder: --set public.path=DIR"
+            f"{config.path} (public.path){at} is not on this machine; fetch it with --set public.offline=false, "
+            "or name a local folder: --set public.path=DIR"
         )
     return folder
 

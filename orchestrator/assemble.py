@@ -11,7 +11,7 @@ from orchestrator.config import ComposeConfig
 from orchestrator.ports import Models, Planner
 from runtime.assets import asset_dir, pretrained_dir
 from runtime.files import sha256_of
-from runtime.hub import Source, absent_message, fetch, present
+from runtime.hub import Source, absent_message, fetch, present, unpinned_line
 from scene.errors import UserError
 from scene.vocabulary import Vocabulary
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perception.segmenter import PanopticSegmenter
 
 ROOMS = ("planner", "masker", "inpainter")
+SEGMENTER = "segmenter"
 
 
 def load_vocabulary(world: str) -> Vocabulary:
@@ -51,17 +52,28 @@ def room_weights(config: ComposeConfig, room: str) -> Path:
 
 
 def public_sources(config: ComposeConfig, room: str) -> dict[str, Source]:
-    """Where a room's public weights come from, by part; empty where its weights are ours."""
+    """Where the public weights of a room or of `SEGMENTER` come from, by part; empty where its weights are ours."""
     if room == "planner" and config.planner.llava is not None and config.planner.path is not None:
-        found = {"model": Source("planner.path", config.planner.path, config.planner.llava.revision)}
+        llava = config.planner.llava
+        found = {"model": Source("planner.path", config.planner.path, llava.revision, pin="planner.llava.revision")}
         if config.planner.adapter is not None:
-            found["adapter"] = Source("planner.adapter", config.planner.adapter)
+            pin = "planner.llava.adapter_revision"
+            found["adapter"] = Source("planner.adapter", config.planner.adapter, llava.adapter_revision, pin=pin)
         return found
     if room == "inpainter" and config.inpainter.diffusers is not None and config.inpainter.path is not None:
         from inpainter.sources import sources
 
         return sources(config.inpainter.path, config.inpainter.diffusers)
+    wanted = config.segmenter
+    if room == SEGMENTER and wanted.path is not None:
+        return {"model": Source("segmenter.path", wanted.path, wanted.revision, pin="segmenter.revision")}
     return {}
+
+
+def notices(config: ComposeConfig) -> str:
+    """What the user must be told once per run, a line each: licences, and public weights that may change."""
+    sources = [source for room in (*ROOMS, SEGMENTER) for source in public_sources(config, room).values()]
+    return "\n".join(line for line in (config.notice, unpinned_line(sources, config.preset)) if line)
 
 
 def public_folders(config: ComposeConfig) -> dict[str, dict[str, Path]]:
@@ -98,7 +110,7 @@ def load_segmenter(config: ComposeConfig) -> PanopticSegmenter:
     wanted = config.segmenter
     if wanted.path is None:
         raise UserError("no segmentation model is named; set segmenter.path to a folder or hub id (docs/photos.md)")
-    source = Source("segmenter.path", wanted.path, wanted.revision)
+    (source,) = public_sources(config, SEGMENTER).values()
     folder = present(source) if config.offline else fetch(source)
     if folder is None:
         raise UserError(
@@ -132,7 +144,7 @@ def assemble(config: ComposeConfig) -> Models:
         inpainter=inpainter,
         footprint=inpainter.sees,
         vocabulary=vocabulary,
-        notice=config.notice,
+        notice=notices(config),
         weights=_provenance(config, public, own),
     )
 

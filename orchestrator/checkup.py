@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from orchestrator.assemble import ROOMS, public_sources, room_weights
+from orchestrator.assemble import ROOMS, SEGMENTER, public_sources, room_weights
 from orchestrator.config import ComposeConfig, Needs
 from runtime.hardware import HardwareConfig
 from runtime.hub import Source, present
@@ -53,7 +53,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Weights:
-    """One part of a preset's weights; `folder` is None where they are not on this machine."""
+    """One part of a preset's weights.
+
+    Attributes:
+        folder: None where they are not on this machine.
+        pin: the setting that pins the revision; None for ours.
+        pinned: whether always the same files are meant (a commit, or a folder).
+    """
 
     room: str
     part: str
@@ -61,6 +67,8 @@ class Weights:
     setting: str
     revision: str | None
     folder: str | None
+    pin: str | None = None
+    pinned: bool = True
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,9 @@ def examine(config: ComposeConfig, machine: Machine) -> Report:
     weights: list[Weights] = []
     problems: list[tuple[str, str]] = [(line.split(":")[0], line.split(": ")[-1]) for line in machine.packages]
     absent: list[Source] = []
-    for room in ROOMS:
+    for room in (*ROOMS, SEGMENTER):
         sources = public_sources(config, room)
-        if not sources:
+        if not sources and room != SEGMENTER:
             weights.append(_own(config, room, problems))
         for part, source in sources.items():
             folder = None
@@ -166,7 +174,8 @@ def examine(config: ComposeConfig, machine: Machine) -> Report:
             except UserError as error:
                 problems.append((str(error), f"correct --set {source.setting}=DIR"))
             found = None if folder is None else str(folder)
-            weights.append(Weights(room, part, source.name, source.setting, source.revision, found))
+            facts = (source.name, source.setting, source.revision, found, source.pin or None, source.is_pinned)
+            weights.append(Weights(room, part, *facts))
     problems += [
         (f"{source.name} ({source.setting}) is not on this machine",
          f"smartscene check {config.preset} --fetch, or --set {source.setting}=DIR")

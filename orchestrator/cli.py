@@ -73,12 +73,13 @@ def _say(text: str) -> None:
 
 def _start(prompt: str | None, **settings: Any) -> Any:
     """Checks everything that can be checked before models load, then loads and starts."""
+    from orchestrator.assemble import notices
     from orchestrator.starting import prepare
 
     beginning = prepare(prompt, **settings)
-    if beginning.config.notice:
-        _say(beginning.config.notice)
     run = beginning.start()
+    if told := notices(run.config):
+        _say(told)
     _tell_unknown(run)
     return run
 

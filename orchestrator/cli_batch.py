@@ -41,14 +41,15 @@ def batch(
     The same command goes on where a killed batch stopped; each scene has the bytes of its single run. A prompt that
     fails does not stop the others. At the end OUT holds manifest.json, summary.json and contact-sheet.png.
     """
+    from orchestrator.assemble import notices
     from orchestrator.batch import check_manifest, read_prompts, run_batch, write_summary
     from orchestrator.config import load_preset
 
     items = read_prompts(prompts, seed)
     resolved = load_preset(preset, config, list(overrides))
     check_manifest(out, items, resolved)
-    if resolved.notice:
-        click.echo(resolved.notice, err=True)
+    if told := notices(resolved):
+        click.echo(told, err=True)
     started = time.monotonic()
 
     def progress(result: Mapping[str, Any], left: int, seconds_left: float) -> None:

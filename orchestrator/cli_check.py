@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -47,10 +48,10 @@ def check(presets: tuple[str, ...], overrides: tuple[str, ...], fetch: bool, as_
 
 def _fetch(config: ComposeConfig) -> None:
     """Downloads what is missing, part by part."""
-    from orchestrator.assemble import ROOMS, public_sources
+    from orchestrator.assemble import ROOMS, SEGMENTER, public_sources
     from runtime.hub import fetch
 
-    for room in ROOMS:
+    for room in (*ROOMS, SEGMENTER):
         for source in public_sources(config, room).values():
             click.echo(f"{source.name}: {fetch(source)}", err=True)
 
@@ -71,9 +72,15 @@ def _machine_lines(machine: Machine) -> list[str]:
 
 
 def _lines(report: Report) -> list[str]:
+    from runtime.hub import COMMIT
+
     lines = ["", f"{report.preset}: {'can run' if report.can_run else 'cannot run yet'}"]
     for weights in report.weights:
         where = weights.folder or "not on this machine"
-        lines.append(f"  {weights.room:<9} {weights.part:<10} {weights.name}: {where}")
+        at = f"@{weights.revision[:12]}" if weights.revision else ""
+        lines.append(f"  {weights.room:<9} {weights.part:<10} {weights.name}{at}: {where}")
+        if not weights.pinned:
+            here = COMMIT.fullmatch(Path(weights.folder).name) if weights.folder else None
+            lines.append(f"      unpinned -> --set {weights.pin}={here.group() if here else 'COMMIT'}")
     lines += [f"  missing: {what}\n      -> {remedy}" for what, remedy in report.problems]
     return lines + [f"  note: {warning}" for warning in report.warnings]

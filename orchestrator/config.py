@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from inpainter.config import DiffusersConfig
 from planner.chat_config import ChatConfig
 from runtime.assets import asset_dir
-from runtime.config import Config, load_config
+from runtime.config import Config, load_config, read_values
 from runtime.hardware import HardwareConfig
 from scene.errors import UserError
 from scene.geometry import Size
 
 DEFAULT_PRESET = "home"
 MAX_PROMPT_CHARACTERS = 2000
+PINS = {
+    "planner.path": "planner.llava.revision",
+    "planner.adapter": "planner.llava.adapter_revision",
+    "inpainter.path": "inpainter.diffusers.revision",
+    "inpainter.diffusers.controlnet": "inpainter.diffusers.controlnet_revision",
+    "inpainter.diffusers.lora": "inpainter.diffusers.lora_revision",
+    "segmenter.path": "segmenter.revision",
+}
+"""Which setting names public weights -> which names their revision."""
 
 
 class PlannerSettings(Config):
@@ -154,9 +163,26 @@ def load_preset(preset: str, config: Path | None = None, overrides: Sequence[str
         if preset not in presets():
             raise UserError(f"unknown preset {preset[:60]!r}; there are: {', '.join(presets())}")
         config = asset_dir("configs") / "compose" / f"{preset}.yaml"
-    loaded = load_config(ComposeConfig, config, overrides)
+    loaded = load_config(ComposeConfig, config, [*_loosened(config, overrides), *overrides])
     loaded.size.check()
     return loaded
+
+
+def _loosened(config: Path, overrides: Sequence[str]) -> list[str]:
+    """Settings that drop a preset's revision where other weights are named: they have commits of their own."""
+    named = {override.partition("=")[0].strip() for override in overrides}
+    loose = [pin for path, pin in PINS.items() if path in named and pin not in named]
+    if not loose:
+        return []
+    values = read_values(config)
+
+    def given(pin: str) -> bool:
+        part: Any = values
+        for key in pin.split("."):
+            part = part.get(key) if isinstance(part, dict) else None
+        return part is not None
+
+    return [f"{pin}=null" for pin in loose if given(pin)]
 
 
 def with_style(config: ComposeConfig, style: str | None) -> ComposeConfig:

@@ -12,6 +12,8 @@ class ChatConfig(Config):
 
     revision: str | None = None
     """Branch, tag or commit on the hub; pin a commit for results that can be repeated."""
+    adapter_revision: str | None = None
+    """The same of the LoRA that `planner.adapter` names."""
     shots: int = Field(2, ge=0, le=8)
     """Worked examples in the prompt (`configs/planner/shots_<world>.yaml`); 0 = instructions only."""
     list_labels: bool = True

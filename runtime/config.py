@@ -60,7 +60,7 @@ def load_config(cls: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     Raises:
         UserError: file missing, not YAML, or a field is wrong.
     """
-    return validate(cls, _read(path, overrides), str(path))
+    return validate(cls, read_values(path, overrides), str(path))
 
 
 def load_stage(stages: Mapping[str, type[Config]], path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -69,14 +69,19 @@ def load_stage(stages: Mapping[str, type[Config]], path: Path, overrides: Sequen
     Raises:
         UserError: as `load_config`, or no such stage.
     """
-    data = _read(path, overrides)
+    data = read_values(path, overrides)
     stage = data.get("stage")
     if not isinstance(stage, str) or stage not in stages:
         raise UserError(f"{path}: stage is {stage!r}; it must be one of {', '.join(stages)}")
     return validate(stages[stage], data, str(path))
 
 
-def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of a YAML file as they stand there, `a.b=c` overrides applied.
+
+    Raises:
+        UserError: it cannot be read, is no mapping, or an override is malformed.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scene.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 WEIGHTS = "*.safetensors"
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 PROBE_SECONDS = 3.0
@@ -31,6 +32,7 @@ class Source:
         variant: "fp16" reads `*.fp16.safetensors`; None the files without a variant.
         parts: subfolder -> whether weights lie in it ("" = the folder itself); others hold JSON and text only.
         file: the one safetensors file that is needed, where a repository holds several.
+        pin: the setting that names the revision, such as "inpainter.diffusers.revision".
     """
 
     setting: str
@@ -39,6 +41,12 @@ class Source:
     variant: str | None = None
     parts: Mapping[str, bool] = field(default_factory=lambda: {"": True})
     file: str | None = None
+    pin: str = ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether always the same files are meant: those of a commit. A branch or a tag may move."""
+        return not self.is_hub_id or COMMIT.fullmatch(self.revision or "") is not None
 
     @property
     def is_hub_id(self) -> bool:
@@ -165,8 +173,24 @@ def fetch(source: Source) -> Path:
 
 def absent_message(sources: list[Source], preset: str) -> str:
     """One line that says which weights are not here and how to get them."""
-    named = ", ".join(f"{source.name} ({source.setting})" for source in sources)
+    named = ", ".join(f"{source.name} ({source.setting}{_instead(source)})" for source in sources)
     return (
         f"preset {preset} lacks weights on this machine: {named}; fetch them with: smartscene check {preset} --fetch, "
         f"or name local folders: {' '.join(f'--set {source.setting}=DIR' for source in sources)}"
     )
+
+
+def _instead(source: Source) -> str:
+    """What to set where another revision of a source is here than the one that is pinned; else nothing."""
+    if source.revision is None or _cached(replace(source, revision=None)) is None:
+        return ""
+    return f", pinned to {source.revision[:12]}; another revision is here, --set {source.pin}=main takes it"
+
+
+def unpinned_line(sources: list[Source], preset: str) -> str:
+    """One line that says which weights are whatever the hub has today, and how to pin them; "" if none are."""
+    loose = [source for source in sources if not source.is_pinned]
+    if not loose:
+        return ""
+    named = ", ".join(f"{source.name} (--set {source.pin}=COMMIT)" for source in loose)
+    return f"preset {preset}: not pinned to a commit, so results may change with the repository: {named}"
