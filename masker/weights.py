@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
@@ -31,6 +32,8 @@ from runtime.weights import load_weights, read_weights, save_weights
 from scene.corpus.shards import AnyCorpus
 from scene.errors import UserError
 
+C = TypeVar("C", bound=Config)
+P = TypeVar("P", bound=nn.Module)
 STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
 SURFACE_FILES = ("surfaces.yaml", "surfaces.safetensors")
@@ -60,6 +63,15 @@ def _export_part(name: str, part: nn.Module, config: Config, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_weights(part, out / f"{name}.safetensors")
     save_config(config, out / f"{name}.yaml")
+
+
+def _load_prior(name: str, folder: Path, kind: type[C], build: Callable[[C], P]) -> P | None:
+    """A frozen part of `_export_part`, built by its config; None where the folder holds none."""
+    if not (folder / f"{name}.yaml").is_file():
+        return None
+    prior = build(load_config(kind, folder / f"{name}.yaml"))
+    load_weights(prior, folder / f"{name}.safetensors")
+    return prior.eval().requires_grad_(False)
 
 
 def load_codec(folder: Path) -> MaskVAE:
@@ -119,12 +131,9 @@ def load_placement(folder: Path) -> PlacementPrior | None:
     Raises:
         UserError: its weights do not fit.
     """
-    if not (folder / "placement.yaml").is_file():
-        return None
-    config = load_config(PlacementStageConfig, folder / "placement.yaml")
-    prior = PlacementPrior(config.placement, config.text.width)
-    load_weights(prior, folder / "placement.safetensors")
-    return prior.eval().requires_grad_(False)
+    return _load_prior(
+        "placement", folder, PlacementStageConfig, lambda config: PlacementPrior(config.placement, config.text.width)
+    )
 
 
 def export_surfaces(model: nn.Module, config: SurfaceStageConfig, out: Path) -> None:
@@ -138,12 +147,9 @@ def load_surfaces(folder: Path) -> SurfacePrior | None:
     Raises:
         UserError: its weights do not fit.
     """
-    if not (folder / "surfaces.yaml").is_file():
-        return None
-    config = load_config(SurfaceStageConfig, folder / "surfaces.yaml")
-    prior = SurfacePrior(config.surface, config.text.width)
-    load_weights(prior, folder / "surfaces.safetensors")
-    return prior.eval().requires_grad_(False)
+    return _load_prior(
+        "surfaces", folder, SurfaceStageConfig, lambda config: SurfacePrior(config.surface, config.text.width)
+    )
 
 
 def export_memory(memory: ShapeMemory, config: MemoryStageConfig, out: Path) -> None:

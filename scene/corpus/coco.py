@@ -15,14 +15,12 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from scene.corpus.attribution import Credit
+from scene.corpus.coco_documents import DataSet, import_documents
 from scene.corpus.outlines import from_counts, polygon_mask
 from scene.corpus.photographs import (
-    BACKGROUND,
     AnnotatedPhoto,
     Part,
     Photos,
-    PhotoWriter,
     Progress,
     check_fields,
     entries_of,
@@ -31,15 +29,8 @@ from scene.corpus.photographs import (
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.panoptic import Category, plural_of
-from scene.vocabulary import Vocabulary
 
 INSIDE_FRAC = 0.5
-LICENCE = "annotations CC BY 4.0; photos under their own licences, see ATTRIBUTION.md"
-KINDS = {
-    "vehicle": "vehicle", "person": "person", "animal": "animal", "outdoor": "outdoor", "accessory": "clothing",
-    "sports": "sport", "kitchen": "tableware", "food": "food", "furniture": "furniture", "electronic": "electronics",
-    "appliance": "appliance", "indoor": "object",
-}  # fmt: skip
 _IMAGE_FIELDS: dict[str, type] = {"id": int, "file_name": str, "width": int, "height": int}
 
 
@@ -77,33 +68,8 @@ def import_coco(
     """
     paths = _instance_files(source)
     folder = source if source.is_dir() else source.parent.parent
-    photos = Photos(folder, images)
-    items: list[_Item] = []
-    categories: dict[int, Category] = {}
-    entries: dict[str, dict[str, Any]] = {}
-    credits: list[Credit] = []
-    for path in paths:
-        document = read_document(path)
-        listed = entries_of(document, "categories", path, {"id": int, "name": str})
-        categories |= {entry["id"]: Category(entry["id"], entry["name"], True) for entry in listed}
-        entries |= vocabulary_entries(listed)
-        items += _items(document, path)
-        credits += photo_credits(document, path, "COCO 2017")
-    writer = PhotoWriter(
-        destination,
-        name="coco",
-        licence=LICENCE,
-        vocabulary=Vocabulary("coco", {BACKGROUND: {"kind": "surface", "mass": True}, **entries}),
-        skip_broken=skip_broken,
-    )
-    items = items[:limit]
-    writer.add_all(items, lambda item: _photo(item, categories, photos), progress)
-    used = {f"image {item.image['id']}" for item in items}
-    return writer.finish(
-        [credit for credit in credits if credit.source in used],
-        source="COCO instances and captions",
-        masks="modal",
-        order="synthetic",
+    return import_documents(
+        DATA_SET, paths, destination, Photos(folder, images), skip_broken=skip_broken, limit=limit, progress=progress
     )
 
 
@@ -114,41 +80,6 @@ def _instance_files(source: Path) -> list[Path]:
     if not paths:
         raise UserError(f"no instances*.json in {source} or {source / 'annotations'}; point SRC at the COCO folder")
     return paths
-
-
-def vocabulary_entries(categories: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Categories of a COCO file as entries of a vocabulary: plain words, kinds, plurals."""
-    entries: dict[str, dict[str, Any]] = {}
-    for entry in categories:
-        thing = bool(entry.get("isthing", 1))
-        words = Category(entry["id"], entry["name"], thing).words
-        kind = KINDS.get(str(entry.get("supercategory")), "object") if thing else "surface"
-        facts: dict[str, Any] = {"kind": kind}
-        if not thing or words == "broccoli":
-            facts["mass"] = True
-        elif words in ("scissors", "skis"):
-            facts["plural_only"] = True
-        else:
-            facts["plural"] = plural_of(words)
-        entries.setdefault(words, facts)
-    return entries
-
-
-def photo_credits(document: Mapping[str, Any], path: Path, origin: str) -> list[Credit]:
-    """Photo, Flickr address and licence of each image of a COCO file."""
-    licences = {
-        entry.get("id"): str(entry.get("name")) for entry in document.get("licenses", ()) if isinstance(entry, dict)
-    }
-    return [
-        Credit(
-            f"image {entry['id']}",
-            entry["file_name"],
-            f"the photographer at {entry.get('flickr_url', 'flickr.com')}",
-            licences.get(entry.get("license"), "licence not stated"),
-            origin,
-        )
-        for entry in entries_of(document, "images", path, {"id": int, "file_name": str})
-    ]
 
 
 def _items(document: Any, path: Path) -> list[_Item]:
@@ -233,3 +164,14 @@ def occlusion_order(masks: Sequence[np.ndarray]) -> list[int]:
             if (masks[small] & masks[large]).sum() >= INSIDE_FRAC * areas[small] > 0:
                 graph.add_edge(large, small)
     return list(nx.lexicographical_topological_sort(graph, key=lambda k: (bases[k], -areas[k], k)))
+
+
+DATA_SET = DataSet(
+    "coco",
+    "COCO instances and captions",
+    "COCO 2017",
+    categories=lambda listed, where: [Category(entry["id"], entry["name"], True) for entry in listed],
+    items=_items,
+    image_id=lambda item: item.image["id"],
+    photo=_photo,
+)

@@ -10,22 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scene.corpus.attribution import Credit
-from scene.corpus.coco import LICENCE, photo_credits, vocabulary_entries
+from scene.corpus.coco_documents import DataSet, import_documents
 from scene.corpus.photographs import (
-    BACKGROUND,
     AnnotatedPhoto,
     Part,
     Photos,
-    PhotoWriter,
     Progress,
     entries_of,
-    read_document,
 )
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.panoptic import Category, categories_of, checked_map, read_ids, segments_of
-from scene.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,33 +57,14 @@ def import_coco_panoptic(
         UserError: files missing or malformed; names file, image id and field.
     """
     folder = source if source.is_dir() else source.parent
-    photos = Photos(folder, images)
-    items: list[_Item] = []
-    categories: dict[int, Category] = {}
-    entries: dict[str, dict[str, Any]] = {}
-    credits: list[Credit] = []
-    for path in _files(source):
-        document = read_document(path)
-        listed = entries_of(document, "categories", path, {"id": int, "name": str})
-        categories |= {category.id: category for category in categories_of(listed, str(path))}
-        entries |= vocabulary_entries(listed)
-        items += _items(document, path)
-        credits += photo_credits(document, path, "COCO 2018 panoptic")
-    writer = PhotoWriter(
+    return import_documents(
+        DATA_SET,
+        _files(source),
         destination,
-        name="coco-panoptic",
-        licence=LICENCE,
-        vocabulary=Vocabulary("coco-panoptic", {BACKGROUND: {"kind": "surface", "mass": True}, **entries}),
+        Photos(folder, images),
         skip_broken=skip_broken,
-    )
-    items = items[:limit]
-    writer.add_all(items, lambda item: _photo(item, categories, photos), progress)
-    used = {f"image {item.annotation['image_id']}" for item in items}
-    return writer.finish(
-        [credit for credit in credits if credit.source in used],
-        source="COCO panoptic",
-        masks="modal",
-        order="synthetic",
+        limit=limit,
+        progress=progress,
     )
 
 
@@ -132,3 +108,14 @@ def _photo(item: _Item, categories: Mapping[int, Category], photos: Photos) -> A
         for s in found.back_to_front()
     )
     return AnnotatedPhoto(f"{number:012d}", number, photos.find(item.photo, where), parts)
+
+
+DATA_SET = DataSet(
+    "coco-panoptic",
+    "COCO panoptic",
+    "COCO 2018 panoptic",
+    categories=categories_of,
+    items=_items,
+    image_id=lambda item: item.annotation["image_id"],
+    photo=_photo,
+)
