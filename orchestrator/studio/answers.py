@@ -40,6 +40,8 @@ class PresetOut(BaseModel):
     """A preset: its name, licence notice and words."""
 
     name: str
+    default: bool
+    """Taken where nobody chooses."""
     notice: str
     labels: list[str]
     size: list[int]

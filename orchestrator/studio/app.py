@@ -64,14 +64,20 @@ async def worker(request: Request) -> Any:
 def presets(request: Request) -> Any:
     """Presets that can be chosen for a new run."""
     from orchestrator.assemble import load_vocabulary
-    from orchestrator.config import load_preset
+    from orchestrator.config import DEFAULT_PRESET, load_preset
     from orchestrator.config import presets as names
 
     found, problems = [], _studio(request).jobs.problems
     for name in names():
         config = load_preset(name)
         labels = list(load_vocabulary(config.world).labels)
-        about = {"name": name, "notice": config.notice, "labels": labels, "size": list(config.size)}
+        about = {
+            "name": name,
+            "default": name == DEFAULT_PRESET,
+            "notice": config.notice,
+            "labels": labels,
+            "size": list(config.size),
+        }
         found.append(about | {"max_objects": config.max_objects, "problem": public(problems.get(name, ""))})
     return found
 

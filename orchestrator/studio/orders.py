@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from orchestrator.config import MAX_PROMPT_CHARACTERS
+from orchestrator.config import DEFAULT_PRESET, MAX_PROMPT_CHARACTERS
 from orchestrator.edits import MAX_CANDIDATES
 from orchestrator.rendering import MAX_SEED
 from orchestrator.request import MAX_OBJECT_CHARACTERS
@@ -30,7 +30,7 @@ class NewRun(Asked):
     """A scene to begin."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
-    preset: Annotated[str, Field(max_length=60)] = "park"
+    preset: Annotated[str, Field(max_length=60)] = DEFAULT_PRESET
     seed: Seed = 7
     size: Annotated[str, Field(pattern=r"^\d{3,4}x\d{3,4}$")] | None = None
     max_objects: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -51,7 +51,7 @@ class NewPhoto(Asked):
     """The JSON of that map."""
     caption: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] = ""
     """What it shows; "" = what the map names."""
-    preset: Annotated[str, Field(max_length=60)] = "home"
+    preset: Annotated[str, Field(max_length=60)] = DEFAULT_PRESET
     seed: Seed = 7
 
 

@@ -12,7 +12,8 @@ READY = ".card [data-key=accept]:not([disabled])"
 
 
 def compose(page: Page, prompt: str, seed: int = 7, size: str | None = "256x256", most: int = 8) -> str:
-    """Begins a scene; its name."""
+    """Begins a scene of the park, whose words the stand-ins know; its name."""
+    page.locator(".start").get_by_label("Preset").select_option("park")
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Seed").fill(str(seed))
     if size:

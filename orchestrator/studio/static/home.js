@@ -24,8 +24,10 @@ export async function showHome() {
 }
 
 function start() {
-  const preset = h("select", { "aria-label": "Preset" }, presets.map(({ name, problem }) => h("option", { value: name, selected: name === (wished.preset ?? "park"), disabled: Boolean(problem), title: problem || null }, problem ? `${name} (not on this machine)` : name)));
-  const prompt = h("textarea", { maxlength: 2000, placeholder: "a boy kicking a soccer ball next to an apple tree on a sunny day", "aria-label": "Prompt", id: "prompt" });
+  const usable = presets.filter(({ problem }) => !problem);
+  const first = wished.preset ?? (usable.find((one) => one.default) ?? usable[0])?.name;
+  const preset = h("select", { "aria-label": "Preset" }, presets.map(({ name, problem }) => h("option", { value: name, selected: name === first, disabled: Boolean(problem), title: problem || null }, problem ? `${name} (not on this machine)` : name)));
+  const prompt = h("textarea", { maxlength: 2000, "aria-label": "Prompt", id: "prompt" });
   const seed = h("input", { type: "number", min: 0, max: 2 ** 31, value: 7 });
   const most = h("input", { type: "number", min: 1, max: 64, value: 8 });
   const size = h("select", {}, ["640x512", "512x512", "512x640", "768x512", "256x256"].map((name) => h("option", { value: name }, name.replace("x", " × "))));
@@ -36,7 +38,7 @@ function start() {
     wished.preset = preset.value;
     const about = presets.find((one) => one.name === preset.value);
     note.textContent = `${about.labels.length} kinds of object: ${sample(about.labels)}. ${about.notice}`;
-    prompt.placeholder = (IDEAS[preset.value] ?? IDEAS.park)[0];
+    prompt.placeholder = (IDEAS[preset.value] ?? IDEAS.home)[0];
     refill(ideas, (IDEAS[preset.value] ?? []).map((idea) => h("button", { type: "button", class: "chip", onclick: () => { prompt.value = idea; prompt.focus(); } }, idea)));
   };
   preset.addEventListener("change", chosen);

@@ -14,7 +14,7 @@ export function showPhoto(presets) {
   const segments = file("Panoptic map, JSON", "application/json,.json");
   const caption = h("input", { type: "text", maxlength: 2000, placeholder: "a street in the rain" });
   const usable = presets.filter((preset) => !preset.problem);
-  const preset = h("select", {}, usable.map(({ name }) => h("option", { value: name, selected: name === "home" }, name)));
+  const preset = h("select", {}, usable.map((one) => h("option", { value: one.name, selected: one.default }, one.name)));
   const preview = h("img", { class: "preview", alt: "", hidden: true });
   const go = button("Open", null, { class: "primary", icon: "accept", disabled: true });
   go.type = "submit";

@@ -96,7 +96,7 @@ class Client:
 
     def begin(self, prompt: str = "a boy and a dog next to an oak tree", **more: Any) -> str:
         """Starts a small run; its name."""
-        answer = self.call("POST", "/api/runs", {"prompt": prompt, "size": "256x256", **more})
+        answer = self.call("POST", "/api/runs", {"prompt": prompt, "size": "256x256", "preset": "park", **more})
         assert answer.status == 202, answer.body
         return str(answer.json["run"])
 

@@ -22,7 +22,7 @@ from PIL import Image
 from orchestrator import versions
 from orchestrator.cli import run_cli
 from orchestrator.compose import Composer
-from orchestrator.config import load_preset
+from orchestrator.config import DEFAULT_PRESET, load_preset
 from orchestrator.run_folder import RunFolder
 from orchestrator.studio import views
 from scene.errors import UserError
@@ -337,6 +337,15 @@ def test_a_run_that_cannot_begin_says_why(studio: Client) -> None:
     ):
         answer = studio.call("POST", "/api/runs", data)
         assert answer.status == 400 and answer.json["error"]["message"]
+
+
+@pytest.mark.studio
+def test_the_page_is_told_which_preset_is_the_usual_one(studio: Client) -> None:
+    presets = studio.call("GET", "/api/presets").json
+    assert [one["name"] for one in presets if one["default"]] == [DEFAULT_PRESET]
+    begun = studio.call("POST", "/api/runs", {"prompt": "a sofa", "size": "256x256"})
+    studio.settled(begun.json["run"])
+    assert studio.call("GET", f"/api/runs/{begun.json['run']}").json["preset"] == DEFAULT_PRESET
 
 
 @pytest.mark.studio
