@@ -266,6 +266,8 @@ def categories_of(entries: Any, where: str) -> list[Category]:
     """
     found = []
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
+        if isinstance(entry, dict) and not any(character.isalnum() for character in str(entry.get("name", "missing"))):
+            raise UserError(f"{where}: categories[{number}]: name {str(entry['name'])[:40]!r} has no letters")
         try:
             found.append(Category(int(entry["id"]), str(entry["name"]), bool(entry.get("isthing", 1))))
         except (KeyError, TypeError, ValueError, AttributeError) as error:

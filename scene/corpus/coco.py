@@ -28,7 +28,7 @@ from scene.corpus.photographs import (
 )
 from scene.corpus.store import Corpus
 from scene.errors import UserError
-from scene.panoptic import Category, plural_of
+from scene.panoptic import Category, categories_of, plural_of
 
 INSIDE_FRAC = 0.5
 _IMAGE_FIELDS: dict[str, type] = {"id": int, "file_name": str, "width": int, "height": int}
@@ -170,7 +170,7 @@ DATA_SET = DataSet(
     "coco",
     "COCO instances and captions",
     "COCO 2017",
-    categories=lambda listed, where: [Category(entry["id"], entry["name"], True) for entry in listed],
+    categories=categories_of,
     items=_items,
     image_id=lambda item: item.image["id"],
     photo=_photo,

@@ -121,15 +121,18 @@ def vocabulary_entries(categories: Sequence[Mapping[str, Any]]) -> dict[str, dic
 
 def photo_credits(document: Mapping[str, Any], path: Path, origin: str) -> list[Credit]:
     """Photo, Flickr address and licence of each image of a COCO file."""
+    listed = document.get("licenses")
     licences = {
-        entry.get("id"): str(entry.get("name")) for entry in document.get("licenses", ()) if isinstance(entry, dict)
+        str(entry.get("id")): str(entry.get("name"))
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict)
     }
     return [
         Credit(
             f"image {entry['id']}",
             entry["file_name"],
             f"the photographer at {entry.get('flickr_url', 'flickr.com')}",
-            licences.get(entry.get("license"), "licence not stated"),
+            licences.get(str(entry.get("license")), "licence not stated"),
             origin,
         )
         for entry in entries_of(document, "images", path, {"id": int, "file_name": str})

@@ -168,8 +168,8 @@ def _checked_mask(region: Mapping[str, Any], nearer: np.ndarray, size: Size, whe
     masks = {}
     for field in ("visible_mask", "invisible_mask"):
         rle = region.get(field)
-        if not isinstance(rle, dict) or list(rle.get("size", ())) != list(size.shape):
-            got = rle.get("size") if isinstance(rle, dict) else rle
+        got = rle.get("size") if isinstance(rle, dict) else rle
+        if not isinstance(rle, dict) or got != list(size.shape):
             raise UserError(f"{where}: {field} is of size {got}; the picture's is {list(size.shape)} (height, width)")
         try:
             masks[field] = from_counts(rle["counts"], size.shape)
