@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from scene.errors import UserError
 from scene.geometry import Size
@@ -94,9 +94,8 @@ def decoding(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{name} is no readable picture ({str(error)[:80]}); give JPEG, PNG, WebP, TIFF or BMP, whole"
-        ) from None
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)[:80]
+        raise UserError(f"{name} is no readable picture ({reason}); give JPEG, PNG, WebP, TIFF or BMP, whole") from None
 
 
 def _check(picture: ImageFile.ImageFile, name: str) -> None:
