@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -24,7 +25,7 @@ class HardwareConfig(Config):
     """Keep weights in main memory and bring them to the GPU when needed: whole models (little slower), or layer by
     layer (much slower, least GPU memory)."""
     compile: bool = False
-    """`torch.compile` the denoiser: a minute or more at the first picture, faster afterwards."""
+    """`torch.compile` the denoiser: a minute or more at the first picture, faster afterwards; not worth it on CPUs."""
     attention_slicing: bool = False
     """Compute attention in slices: less memory, slower."""
     vae_tiling: bool = False
@@ -91,3 +92,17 @@ def place_pipeline(pipeline: Any, config: HardwareConfig, device: torch.device) 
             network = getattr(pipeline, name, None)
             if network is not None:
                 network.compile()
+
+
+def refuse_plugins() -> None:
+    """Models are cut up in one way only, `runtime.training`'s own: a launcher must not bring another.
+
+    Raises:
+        UserError: `accelerate launch` was told to use FSDP, DeepSpeed or Megatron-LM.
+    """
+    for plugin in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{plugin}", "").lower() in ("1", "true", "yes"):
+            raise UserError(
+                f"launched with accelerate's {plugin} plugin; launch with --config_file configs/accelerate/gpus.yaml, "
+                "and cut the model up with --set fit.shard=true (FSDP 2)"
+            )

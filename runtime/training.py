@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from runtime.fit_config import FitConfig
+from runtime.hardware import refuse_plugins
 from runtime.seeding import set_threads
 from runtime.snapshot import SnapshotStore
 from runtime.weights import whole
@@ -215,7 +216,8 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
         Samples seen in all.
 
     Raises:
-        UserError: `out` holds another run and `resume` is off, or its snapshots do not fit.
+        UserError: `out` holds another run and `resume` is off, its snapshots do not fit, or the launcher's settings
+            would cut the model up a second way.
     """
     from accelerate import Accelerator
 
@@ -226,6 +228,7 @@ def fit(task: TrainingTask, config: FitConfig, out: Path, *, resume: bool = Fals
     (out / "sheets").mkdir(parents=True, exist_ok=True)
 
     # model, optimiser
+    refuse_plugins()
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     rank, processes, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     if config.batch_size < processes * config.accumulate:

@@ -113,5 +113,14 @@ def test_a_batch_has_a_sample_for_every_part(tmp_path: Path) -> None:
         fit(ToyTask(), settings(8, batch_size=2, accumulate=4), tmp_path / "out")
 
 
+@pytest.mark.parametrize("plugin", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_with_a_plugin_of_its_own_is_refused(
+    plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{plugin}", "true")
+    with pytest.raises(UserError, match=f"accelerate's {plugin} plugin; launch with .*gpus.yaml.*fit.shard=true"):
+        fit(ToyTask(), settings(8), tmp_path / "out")
+
+
 if __name__ == "__main__":
     all_fits(Path(sys.argv[1]))
