@@ -1,4 +1,4 @@
-"""How an object of a text looks, roughly: a draft inside its mask, drawn from a short code.
+"""How an object of a text looks, roughly: a draft inside its mask, drawn from a short code or recalled.
 
 A denoiser of latents learns colours within minutes and insides not for days: after 38 k samples a washing machine was a
 white cloud (docs/experiments/inpainter.md). An appearance is the object's picture stretched to a square, its colours
@@ -12,6 +12,7 @@ Source: ours. Letters: R = window side, S = side of the square, T tokens of widt
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from inpainter.config import AppearanceConfig
+from inpainter.memory import AppearanceMemory, load_memory
 from inpainter.window import resize_image
 from perception.codes import CodeModel
 from runtime.seeding import torch_generator
@@ -41,7 +43,12 @@ class Appearance(CodeModel):
     Args:
         config: sizes.
         text_channels: C.
+
+    Attributes:
+        memory: what drafts are recalled from; None: they are drawn.
     """
+
+    memory: AppearanceMemory | None = None
 
     def __init__(self, config: AppearanceConfig, text_channels: int) -> None:
         known = text_channels + config.mask_cells**2 + 1
@@ -80,34 +87,43 @@ class Appearance(CodeModel):
         Returns:
             uint8 (R, R, 3): `image` outside the mask.
         """
-        side, box = self.config.side, box_of(mask)
+        side = self.config.side
         colours = self.stand_for(code[None]).view(side, side, 3).clamp(0, 1).cpu().numpy()
-        draft = image.copy()
-        draft[box.y0 : box.y1, box.x0 : box.x1] = resize_image(
-            (colours * 255 + 0.5).astype(np.uint8), box.width, box.height
-        )
-        return np.where(mask[..., None], draft, image)
+        return _laid_into(mask, (colours * 255 + 0.5).astype(np.uint8), image)
 
     @torch.no_grad()
     def draft(
         self, image: np.ndarray, mask: np.ndarray, tokens: Tensor, *, seed: int, temperature: float
     ) -> np.ndarray:
-        """Draws an appearance into a window; always alone, so that it depends on no other.
+        """Draws an appearance into a window, or recalls one; always alone, so that it depends on no other.
 
         Args:
             image: uint8 (R, R, 3), the canvas in the window.
             mask: bool (R, R); an empty one gets nothing.
             tokens: (T, C), padding zeroed.
-            seed: of its noise.
-            temperature: how much of the noise; less is plainer and safer.
+            seed: of its noise, or of what is recalled.
+            temperature: how much of the noise; less is plainer and safer, and 0 the mean of what fits: nothing is
+                recalled then.
 
         Returns:
             uint8 (R, R, 3): `image` outside the mask.
         """
         if not mask.any():
             return image.copy()
+        if self.memory is not None and temperature > 0:
+            box, chance = box_of(mask), float(np.random.default_rng(seed).random())
+            shape, proportion = shape_in_box(mask, self.config.mask_cells), math.log(box.width / box.height)
+            recalled = self.memory.recall(tokens, shape, proportion, chance=chance, temperature=temperature)
+            return _laid_into(mask, recalled, image)
         noise = temperature * torch.randn(1, self.code_width, generator=torch_generator(seed))
         return self.paint(self.draw(noise, self.known(tokens[None], [mask]))[0], image, mask)
+
+
+def _laid_into(mask: np.ndarray, square: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A square picture stretched over a mask's box; uint8 (R, R, 3), `image` outside the mask."""
+    box, draft = box_of(mask), image.copy()
+    draft[box.y0 : box.y1, box.x0 : box.x1] = resize_image(square, box.width, box.height)
+    return np.where(mask[..., None], draft, image)
 
 
 def box_of(mask: np.ndarray) -> Box:
@@ -170,10 +186,12 @@ def run_on(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def save_appearance(model: Appearance, folder: Path) -> None:
-    """Writes `config.json` and `appearance.safetensors` (fp16)."""
+    """Writes `config.json` and `appearance.safetensors` (fp16), and the memory if there is one."""
     save_weights(model, folder / "appearance.safetensors")
     facts = {"text_channels": model.text_channels, **model.config.model_dump()}
     (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    if model.memory is not None:
+        model.memory.save(folder)
 
 
 def load_appearance(folder: Path) -> Appearance:
@@ -190,4 +208,5 @@ def load_appearance(folder: Path) -> Appearance:
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot read {folder / 'config.json'} ({reason[:80]}); train stage appearance") from None
     load_weights(model, folder / "appearance.safetensors")
+    model.memory = load_memory(folder)
     return model.eval().requires_grad_(False)

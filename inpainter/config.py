@@ -80,9 +80,13 @@ class SamplerConfig(Config):
     draft_steps: int | None = Field(None, ge=1)
     """Of these steps, so many last ones run, from a draft (`inpainter.appearance`); None: all of them, from noise."""
     draft_temperature: float = Field(0.7, ge=0)
-    """How much drafts vary: the share of noise that their codes are drawn from."""
-    tile_steps: int = Field(2, ge=1)
-    """Of these steps, so many last ones refine a tile of a large surface; the first ones draw it in one window."""
+    """How much drafts vary: the share of noise that their codes are drawn from; 0 also recalls nothing."""
+    detail_px: float = Field(0.0, ge=0)
+    """What is finer than so many model pixels is kept from a recalled draft, see `inpainter.memory.keep_detail`; 0
+    keeps nothing."""
+    tile_steps: int = Field(2, ge=0)
+    """Of these steps, so many last ones refine a tile of a large surface, which is first drawn in one window; 0: it
+    stays so."""
     batch: int = Field(1, ge=1)
     """Windows per network call; a shorter batch is padded to it, so that no picture depends on its neighbours."""
     control_scale: float = Field(1.0, ge=0)
@@ -149,6 +153,21 @@ class AppearanceConfig(Config):
     """Steps of the solver that draws codes."""
 
 
+class MemoryConfig(Config):
+    """How remembered appearances come to mind, see `inpainter.memory`, and how they are kept."""
+
+    text_numbers: int = Field(96, ge=1)
+    """Numbers that a text's embedding is kept in."""
+    word_scale: float = Field(0.03, gt=0)
+    """Of cosine similarity below that of the likest words: an object so far off is recalled 1 / e as often."""
+    proportion_scale: float = Field(0.4, gt=0)
+    """Of log(width / height): a deviation."""
+    shape_scale: float = Field(0.1, gt=0)
+    """Of the overlap (IoU) of the shapes in their boxes: an object so much worse is recalled 1 / e as often."""
+    quality: int = Field(75, ge=1, le=100)
+    """Of the WebP files that pictures are kept as."""
+
+
 class ExampleConfig(Config):
     """How training examples are drawn from corpus records."""
 
@@ -212,6 +231,19 @@ class AppearanceTraining(Config):
     """Principal components are those of so many of them."""
 
 
+class MemoryTraining(Config):
+    """What the `memory` stage remembers."""
+
+    appearance: str
+    """Folder that the `appearance` stage exported; the memory is added to a copy of it."""
+    objects: int = Field(9_000, ge=1)
+    """So many objects are remembered, of at most four times as many that are looked at."""
+    per_text: int = Field(16, ge=1)
+    """At most so many of one description."""
+    side: int = Field(64, ge=8)
+    """Pictures are kept with so many pixels a side."""
+
+
 class DenoiserTraining(Config):
     """Losses of the `denoiser` stage."""
 
@@ -239,7 +271,7 @@ class DenoiserTraining(Config):
 class InpainterTraining(Config):
     """Root of `configs/inpainter/*.yaml`."""
 
-    stage: Literal["vae", "appearance", "denoiser"]
+    stage: Literal["vae", "appearance", "memory", "denoiser"]
     fit: FitConfig
     vae: VaeConfig = VaeConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
@@ -249,7 +281,9 @@ class InpainterTraining(Config):
     examples: ExampleConfig = ExampleConfig()
     appearance: AppearanceConfig = AppearanceConfig()
     vae_training: VaeTraining = VaeTraining()
+    memory: MemoryConfig = MemoryConfig()
     appearance_training: AppearanceTraining = AppearanceTraining()
+    memory_training: MemoryTraining | None = None
     denoiser_training: DenoiserTraining | None = None
     initial_weights: str | None = None
     """Folder of weights to start from instead of random ones; None starts fresh."""

@@ -191,9 +191,11 @@ class ControlNetInpainter:
             image=np.pad(drawing.image, (*beyond, (0, 0)), mode="edge"),
             mask=np.pad(drawing.mask, beyond, mode="edge"),
         )
-        whole = self._windows([framed], [self.window(framed.mask)], "inpaint", self.sampler.batch, calm=True)[0]
-        inside = slice(BEYOND_PX, -BEYOND_PX)
-        picture = self._tiled(framed, whole, config.tile_px, "tile", self.sampler.tile_steps)[inside, inside]
+        calm = self.appearance is not None and self.appearance.memory is None
+        whole = self._windows([framed], [self.window(framed.mask)], "inpaint", self.sampler.batch, calm=calm)[0]
+        inside, steps = slice(BEYOND_PX, -BEYOND_PX), self.sampler.tile_steps
+        picture = self._tiled(framed, whole, config.tile_px, "tile", steps) if steps else whole
+        picture = picture[inside, inside]
         return cut_out(picture, drawing.mask, 0.0, config.fringe * config.tile_px / config.resolution_px)
 
     def _windows(

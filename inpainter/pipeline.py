@@ -18,6 +18,7 @@ from torch import Tensor
 
 from inpainter.appearance import Appearance
 from inpainter.config import SamplerConfig
+from inpainter.memory import keep_detail
 from inpainter.models import LATENT_CHANNELS, MASKED, ControlNet, Scheduler, UNet, Vae, control_image
 from inpainter.window import dilate
 from runtime.seeding import torch_generator
@@ -177,12 +178,15 @@ def draw_windows(
     Returns:
         uint8 (R, R, 3) each: the model's whole window, not yet pasted.
     """
+    detail_px = 0.0
     if starts is None and appearance is not None and sampler.draft_steps:
         temperature, last_steps = sampler.draft_temperature, sampler.draft_steps
         starts = [
             appearance.draft(image, mask, words, seed=derive_seed(seed, "draft"), temperature=temperature)
             for image, mask, words, seed in zip(images, masks, text, seeds, strict=True)
         ]
+        if appearance.memory is not None and temperature > 0:
+            detail_px = sampler.detail_px
     strength = 1.0 if last_steps is None else min((last_steps + 0.5) / sampler.steps, 1.0)
     drawn: list[np.ndarray] = []
     for first in range(0, len(images), batch):
@@ -202,7 +206,18 @@ def draw_windows(
         )
         output = paint(pipeline, windows, sampler)
         drawn += [(picture * 255 + 0.5).astype(np.uint8) for picture in output[: len(images) - first]]
+    if detail_px > 0 and starts is not None:
+        decoded = [_through_vae(pipeline.vae, start) for start in starts]
+        drawn = [keep_detail(*one, detail_px) for one in zip(drawn, starts, decoded, masks, strict=True)]
     return drawn
+
+
+@torch.no_grad()
+def _through_vae(vae: Vae, picture: np.ndarray) -> np.ndarray:
+    """A picture uint8 (R, R, 3), encoded and decoded, always alone."""
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample[0]
+    return ((decoded.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5 + 0.5).numpy().astype(np.uint8)
 
 
 def _unit(images: Sequence[np.ndarray], rows: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""`smartscene train inpainter`: stages `vae` and `appearance`, in any order, then `denoiser` on both."""
+"""`smartscene train inpainter`: stages `vae` and `appearance`, in any order, `memory` if wanted, then `denoiser`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def train(
     """
     resolved = load_config(InpainterTraining, config, overrides)
     corpus = Corpus.only(data)
+    if resolved.stage == "memory":
+        from inpainter.remember import remember
+
+        remember(resolved, corpus, out)
+        return
     task = build_task(resolved, corpus)
     out.mkdir(parents=True, exist_ok=True)
     save_config(resolved, out / "config.yaml")

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from masker.config import MemoryConfig
 from masker.layout_encoder import GuideFrame
 from masker.shape_prior import place_on_canvas
+from perception.words import text_directions, word_logits
 
 CODE_STEP = 1 / 24  # codes have a deviation of about 1 and are kept in so small steps
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
@@ -56,9 +56,9 @@ class ShapeMemory(nn.Module):
         memory.codes.copy_((codes / CODE_STEP).round().clamp(-127, 127))
         memory.places.copy_(places)
         memory.text.copy_(text)
-        _, _, components = torch.linalg.svd(embeddings, full_matrices=False)
-        memory.basis.copy_(components[: len(memory.basis)])
-        memory.words.copy_(F.normalize(embeddings @ memory.basis.T, dim=1))
+        basis, words = text_directions(embeddings, config.text_numbers)
+        memory.basis.copy_(basis)
+        memory.words.copy_(words)
         return memory
 
     def likeness(self, embedding: Tensor, places: Tensor) -> Tensor:
@@ -69,8 +69,7 @@ class ShapeMemory(nn.Module):
             places: (B, 5), see `place_of`.
         """
         config = self.config
-        alike = self.words @ F.normalize(self.basis @ embedding, dim=0)
-        logits = (alike - alike.max())[self.text.long()] / config.word_scale
+        logits = word_logits(self.words, self.basis, embedding, config.word_scale)[self.text.long()]
         apart = places[:, None] - self.places[None]
         stretched = (apart[..., 0] - apart[..., 1]) / config.proportion_scale
         moved = apart[..., 2:4].square().sum(2) / config.place_scale**2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
 from planner.grammar import LINKS, Answer
 from planner.links import prompt_links, true_link
 from planner.phrases import Phraser, with_copies
-from planner.pictures import layout_steps
+from planner.pictures import layout_steps, shown_share
 from planner.prompt import PlannedObject, object_answer
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.sequences import LayoutSequence, SequenceObject, entry_picture, read_sequences
@@ -23,6 +24,8 @@ from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
+
+SEEN_FROM = 0.6  # share of an object that has to show before it is asked for its box
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Lesson:
         answers: of the whole plan in order, stop last.
         steps: which of them follow a picture, ascending.
         pictures: uint8 (H, W, 3), one for each of `steps`.
+        looks: for each of `steps`, objects that its picture shows and where: read off it, never proposed; () = none.
     """
 
     prompt: str
     answers: tuple[Answer, ...]
     steps: tuple[int, ...]
     pictures: tuple[np.ndarray, ...]
+    looks: tuple[tuple[Answer, ...], ...] = ()
 
 
 class Lessons(Protocol):
@@ -68,6 +73,7 @@ class CorpusLessons:
         phraser: words prompts anew; None = the corpus's own prompts.
         rephrase_share: how often it does.
         copies_share: how often, of these, an object is repeated and the prompt tells the number.
+        looks: of so many objects in each picture the answer is followed by the question where they are.
     """
 
     def __init__(
@@ -79,9 +85,10 @@ class CorpusLessons:
         phraser: Phraser | None = None,
         rephrase_share: float = 0.0,
         copies_share: float = 0.0,
+        looks: int = 0,
     ) -> None:
         self.corpus, self.source, self.links, self.phraser = corpus, PlanSource(corpus, split), links, phraser
-        self.rephrase_share, self.copies_share = rephrase_share, copies_share
+        self.rephrase_share, self.copies_share, self.looks = rephrase_share, copies_share, looks
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
         self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
@@ -101,7 +108,29 @@ class CorpusLessons:
                 done[step] = done[step].model_copy(update={"link": link})
         wanted = set(steps)
         pictures = [picture for step, picture in enumerate(layout_steps(self.corpus, layers)) if step in wanted]
-        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures))
+        looks: tuple[tuple[Answer, ...], ...] = ()
+        if self.looks:
+            looks = tuple(
+                self._looks(layers, done, step, picture, rng) for step, picture in zip(steps, pictures, strict=True)
+            )
+        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), looks)
+
+    def _looks(
+        self, layers: Sequence[LayerRecord], answers: Sequence[Answer], step: int, picture: np.ndarray, rng: random.Random
+    ) -> tuple[Answer, ...]:
+        """Where some objects are that the picture before `step` shows: the partner of its answer first, then any."""
+        counts = Counter(layer.label for layer in layers[:step])
+        known = [at for at in range(step) if counts[layers[at].label] == 1 and layers[at].label not in self.surfaces]
+        rng.shuffle(known)
+        partner = answers[step].link[1] if answers[step].link else None  # type: ignore[index]
+        known.sort(key=lambda at: layers[at].label != partner)
+        found: list[Answer] = []
+        for at in known:
+            if len(found) == self.looks:
+                break
+            if shown_share(picture, self.corpus.mask(layers[at]), layers[at].label) >= SEEN_FROM:
+                found.append(Answer(label=layers[at].label, cells=answers[at].cells))
+        return tuple(found)
 
     def _reworded(self, record: SceneRecord, rng: random.Random) -> tuple[SceneRecord, Plan]:
         assert self.phraser is not None

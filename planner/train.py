@@ -63,6 +63,11 @@ class PlannerTrainConfig(Config):
     """How often, of these, an object is repeated and its number told."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
+    looks: int = Field(default=0, ge=0)
+    """After each of these answers the boxes of so many objects in the picture are learned too, which teaches to read
+    it: corpora only."""
+    look_weight: float = Field(default=1.0, ge=0)
+    """Loss weight of their digits."""
     trunk_weight: float = Field(default=0.5, ge=0)
     """Loss weight of the text-only answers beside 1 for those with a picture."""
     label_weight: float = Field(default=2.0, gt=0)
@@ -189,7 +194,8 @@ class PlannerTask:
     def packed(self, lesson: Lesson) -> PackedScene:
         """A lesson as tokens and pixels."""
         weights = self.config.trunk_weight, self.config.label_weight
-        packed = pack(self.encoder, lesson.prompt, lesson.answers, lesson.steps, *weights)
+        looks = {"looks": lesson.looks, "look_weight": self.config.look_weight}
+        packed = pack(self.encoder, lesson.prompt, lesson.answers, lesson.steps, *weights, **looks)
         return PackedScene(packed, torch.stack([pixel_values(each, self.config.vision) for each in lesson.pictures]))
 
     def batch(self, samples: Sequence[int]) -> list[PackedScene]:
@@ -245,6 +251,7 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
         phraser=phraser,
         rephrase_share=config.rephrase_share,
         copies_share=config.copies_share,
+        looks=config.looks,
     )
 
 
