@@ -46,24 +46,34 @@ def plain_pipeline(fast: Any) -> Any:
     return pipeline
 
 
-def drawing(case: Case) -> Drawing:
+def drawing(case: Case | Drawing) -> Drawing:
     """The case as the inpainter wants it."""
     return Drawing(case.image, case.mask, case.label, case.description, case.seed)
 
 
-def plain(inpainter: ControlNetInpainter, pipeline: Any, embed: TextTokens, steps: int) -> Callable[[Case], np.ndarray]:
-    """Drawing on the object's window in so many steps; nothing is remembered between calls."""
-    window = inpainter.window_config.model_copy(update={"tile_px": None})
+def plain(
+    inpainter: ControlNetInpainter, pipeline: Any, embed: TextTokens, steps: int, *, tiles: bool = False
+) -> Callable[[Case | Drawing], np.ndarray]:
+    """Drawing on the object's window in so many steps; nothing is remembered between calls.
+
+    Args:
+        inpainter: whose windows.
+        pipeline: diffusers' own.
+        embed: words to tokens.
+        steps: of the sampler.
+        tiles: draw large surfaces in tiles as `inpainter` does; without, in one coarse window.
+    """
+    window = inpainter.window_config if tiles else inpainter.window_config.model_copy(update={"tile_px": None})
     sampler = inpainter.sampler.model_copy(update={"steps": steps, "batch": 1})
 
-    def draw(case: Case) -> np.ndarray:
+    def draw(case: Case | Drawing) -> np.ndarray:
         model = ControlNetInpainter(pipeline, embed, window, sampler)
         return composite(case.image, model.draw([drawing(case)])[0])
 
     return draw
 
 
-def full_frame(inpainter: ControlNetInpainter, pipeline: Any, embed: TextTokens, case: Case) -> np.ndarray:
+def full_frame(inpainter: ControlNetInpainter, pipeline: Any, embed: TextTokens, case: Case | Drawing) -> np.ndarray:
     """50 steps on the whole canvas."""
     sampler = inpainter.sampler.model_copy(update={"steps": STEPS[-1]})
     return draw_windows(
@@ -90,6 +100,34 @@ def timed(draw: Callable[[Case], np.ndarray], found: Sequence[Case]) -> tuple[fl
     return float(np.median(seconds)), crops
 
 
+def compared(
+    inpainter: ControlNetInpainter, corpus: Corpus, steps: Sequence[int], limit: int
+) -> tuple[dict[str, float], dict[str, dict[str, Any]], str, list[Case]]:
+    """ "ours" and the plain pipeline in so many steps, on the same objects of split val.
+
+    Returns:
+        Median seconds an object and report by method, the name of the distance in it that counts, and the objects.
+    """
+    pipeline, embed = plain_pipeline(inpainter.pipeline), TextTokens(inpainter.sampler.max_tokens)
+    found = list(cases(corpus, corpus.records("val"), limit, SEED))
+    train = cases(corpus, corpus.records("train"), limit, SEED)
+    trunk = EfficientNetTrunk.load()
+    real, other = (
+        mean_and_std(feature_maps(trunk, [object_crop(case.truth, case.mask) for case in part]))
+        for part in (found, list(train))
+    )
+    methods: dict[str, Callable[[Case], np.ndarray]] = {
+        "ours": lambda case: composite(case.image, inpainter.draw([drawing(case)])[0])
+    }
+    methods |= {str(number): plain(inpainter, pipeline, embed, number) for number in steps}
+    seconds, reports = {}, {}
+    for name, draw in tqdm(methods.items(), unit="method"):
+        seconds[name], crops = timed(draw, found)
+        reports[name] = local_distance(mean_and_std(feature_maps(trunk, crops)), real, other)
+    measure = "local_frechet" if "local_frechet" in reports["ours"] else "local_kernel"
+    return seconds, reports, measure, found
+
+
 def main() -> None:
     """Parses the arguments, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,26 +140,11 @@ def main() -> None:
     arguments = parser.parse_args()
     set_threads(arguments.threads)
     inpainter = ControlNetInpainter.from_pretrained(arguments.inpainter)
-    corpus, pipeline = Corpus.open(arguments.data), plain_pipeline(inpainter.pipeline)
-    embed = TextTokens(inpainter.sampler.max_tokens)
-    found = list(cases(corpus, corpus.records("val"), arguments.limit, SEED))
-    train = cases(corpus, corpus.records("train"), arguments.limit, SEED)
-    trunk = EfficientNetTrunk.load()
-    real, other = (
-        mean_and_std(feature_maps(trunk, [object_crop(case.truth, case.mask) for case in part]))
-        for part in (found, list(train))
-    )
-    methods: dict[str, Callable[[Case], np.ndarray]] = {
-        "ours": lambda case: composite(case.image, inpainter.draw([drawing(case)])[0])
-    }
-    methods |= {str(steps): plain(inpainter, pipeline, embed, steps) for steps in arguments.steps}
-    seconds, reports = {}, {}
-    for name, draw in tqdm(methods.items(), unit="method"):
-        seconds[name], crops = timed(draw, found)
-        reports[name] = local_distance(mean_and_std(feature_maps(trunk, crops)), real, other)
-    measure = "local_frechet" if "local_frechet" in reports["ours"] else "local_kernel"
+    corpus = Corpus.open(arguments.data)
+    seconds, reports, measure, found = compared(inpainter, corpus, arguments.steps, arguments.limit)
     chosen = str(fewest_steps({steps: reports[str(steps)][measure] for steps in arguments.steps}))
     frames = []
+    pipeline, embed = plain_pipeline(inpainter.pipeline), TextTokens(inpainter.sampler.max_tokens)
     for case in found[: arguments.frames]:
         begun = time.perf_counter()
         full_frame(inpainter, pipeline, embed, case)

@@ -159,7 +159,7 @@ class LayeredScene:
     def beneath(self, behind: Sequence[int]) -> LayeredScene:
         """The layers under the rearmost of the layers `behind` (ids); the whole scene when that names none."""
         end = min((self.position(id) for id in behind), default=len(self.layers))
-        return replace(self, layers=self.layers[:end])
+        return self if end == len(self.layers) else replace(self, layers=self.layers[:end])
 
     def with_layer(self, layer: Layer, behind: Sequence[int] = ()) -> LayeredScene:
         """A new scene with `layer` right under the rearmost of the layers `behind` (ids); by default before all."""
@@ -168,7 +168,10 @@ class LayeredScene:
         if any(other.id == layer.id for other in self.layers):
             raise ValueError(f"layer id {layer.id} is taken; ids are never reused")
         end = len(self.beneath(behind).layers)
-        return replace(self, layers=(*self.layers[:end], layer, *self.layers[end:]))
+        scene = replace(self, layers=(*self.layers[:end], layer, *self.layers[end:]))
+        if end == len(self.layers) and "image" in self.__dict__:
+            scene.__dict__["image"] = layer.over(self.image)  # the same bits as all layers anew, whatever their number
+        return scene
 
     def reordered(self, ids: Sequence[int]) -> LayeredScene:
         """The same layers in another order, ids back to front.

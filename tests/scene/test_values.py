@@ -218,3 +218,20 @@ def test_scene_graph_round_trip() -> None:
     assert not graph.has_edge(2, 1, key="left of")  # surfaces have no sides
     again = graph_from_json(graph_to_json(graph))
     assert set(again.edges(keys=True)) == set(graph.edges(keys=True))
+
+
+def test_a_picture_that_grew_layer_by_layer_is_the_one_made_anew() -> None:
+    rng = np.random.default_rng(5)
+    grown = LayeredScene(SIZE, "p")
+    for id in range(1, 7):
+        x, y = rng.integers(0, 150, 2)
+        mask = rectangle(x, y, x + 90, y + 60)
+        rgba = rng.integers(0, 256, (*SIZE.shape, 4), dtype=np.uint8) * mask[..., None]
+        effect = rng.integers(0, 256, (*SIZE.shape, 4), dtype=np.uint8) if id == 3 else None
+        behind = (2,) if id == 5 else ()
+        before = grown.image.copy()
+        scene = grown.with_layer(Layer(id, "thing", "a thing", mask, None if id == 4 else rgba, effect=effect), behind)
+        assert np.array_equal(scene.image, LayeredScene(SIZE, "p", scene.layers).image)
+        assert np.array_equal(grown.image, before)
+        grown = scene
+    assert grown.beneath(()) is grown
