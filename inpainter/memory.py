@@ -1,7 +1,7 @@
 """Appearances remembered: pictures of training objects, recalled by words and shape.
 
-A network that has seen some ten thousand objects draws the mean of what fits: right colours, no burners on the stove, no
-face on the boy. A remembered picture has them. One is recalled by likeness of words, shape and proportions, laid into
+A network that has seen some ten thousand objects draws the mean of what fits: right colours, no burners on the stove,
+no face on the boy. A remembered picture has them. It is recalled by likeness of words, shape and proportions, laid into
 the mask, and drawn over by the denoiser like any other draft (`inpainter.appearance`); what is finer than the denoiser
 can draw is kept from it (`keep_detail`).
 

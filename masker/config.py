@@ -166,6 +166,7 @@ class SurfaceConfig(Config):
 class MemoryConfig(Config):
     """How remembered shapes come to mind, see `masker.memory`: deviations at which an object is half forgotten."""
 
+    side: int = Field(96, ge=8, description="Cells along one side of a remembered silhouette.")
     text_numbers: int = Field(96, ge=1, description="Numbers that a text's embedding is kept in.")
     word_scale: float = Field(0.03, gt=0, description="Of cosine similarity below that of the likest words.")
     proportion_scale: float = Field(0.1, gt=0, description="Of log(width / height).")
@@ -384,7 +385,7 @@ class MemoryStageConfig(Config):
     masker: str = Field(description="Exported masker folder whose codes are remembered.")
     memory: MemoryConfig = MemoryConfig()
     examples: ExamplesConfig = ExamplesConfig()
-    objects: int = Field(24000, ge=1, description="So many objects are remembered, 80 bytes each.")
+    objects: int = Field(24000, ge=1, description="So many objects are remembered, 150 bytes each.")
     seed: int = Field(0, description="Which ones.")
 
 

@@ -78,6 +78,11 @@ class GuideFrame:
         fill = guide.mean(dim=(1, 2, 3)) / half.prod(1)
         return cls(torch.stack(centers, 1), half, fill, guide.amax(dim=(1, 2, 3)) > 1e-3)
 
+    def row(self, number: int) -> GuideFrame:
+        """The frame of one view, B = 1."""
+        part = slice(number, number + 1)
+        return GuideFrame(self.center[part], self.half[part], self.fill[part], self.present[part])
+
     def cells(self, count: int) -> tuple[Tensor, Tensor]:
         """u (B, count) along x and v (B, count) along y of a view's cell centres; -1 to 1 inside a box."""
         unit = (cell_centers(count, self.center.device) - self.center[..., None]) / self.half[..., None]

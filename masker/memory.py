@@ -1,9 +1,10 @@
-"""Shapes remembered: the codes of training objects, recalled by what an object is called and how it lies.
+"""Shapes remembered: silhouettes of training objects, recalled by what an object is called and how it lies.
 
 What a text and a box leave open, a network fills with the mean of everything that fits, or with something between two
-of them, and neither is a shape that exists. A remembered code is one. Recalled by likeness of words, proportions, place
-and size, it is drawn like any other code: the shape prior fits it to its guide, the denoiser and the refiner to the
-scene. The diffusion over codes stays the judge of what is likeliest, and draws alone where a scribble says the shape.
+of them, and neither is a shape that exists. A remembered one does. Recalled by likeness of words, proportions, place
+and size, its code is drawn like any other: the shape prior fits it to its guide, the denoiser and the refiner to the
+scene; what is finer than they can draw is kept (`masker.recall`). The diffusion over codes stays the judge of what is
+likeliest, and draws alone where a scribble says the shape.
 
 Source: ours, after semi-parametric diffusion (Blattmann et al., arXiv 2204.11824), which has recalled pictures as
 conditions.
@@ -11,6 +12,10 @@ conditions.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,30 +24,32 @@ from masker.layout_encoder import GuideFrame
 from masker.shape_prior import place_on_canvas
 from perception.words import text_directions, word_logits
 
-CODE_STEP = 1 / 24  # codes have a deviation of about 1 and are kept in so small steps
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
+RAW_DEFLATE = -15  # zlib without header and checksum
 
 
 class ShapeMemory(nn.Module):
     """N remembered objects.
 
     Args:
-        config: How like they have to be.
+        config: How like they have to be, and S, the side of a silhouette.
         objects: N.
+        size: Bytes of all silhouettes.
         texts: T, how many different texts they have.
-        code: numbers in a code, C.
         text_width: Width of a text's pooled embedding, D.
     """
 
-    def __init__(self, config: MemoryConfig, objects: int, texts: int, code: int, text_width: int) -> None:
+    def __init__(self, config: MemoryConfig, objects: int, size: int, texts: int, text_width: int) -> None:
         super().__init__()
         self.config = config
-        self.codes: Tensor
+        self.shapes: Tensor
+        self.starts: Tensor
         self.places: Tensor
         self.text: Tensor
         self.words: Tensor
         self.basis: Tensor
-        self.register_buffer("codes", torch.zeros(objects, code, dtype=torch.int8))
+        self.register_buffer("shapes", torch.zeros(size, dtype=torch.uint8))  # one after the other, see `_packed`
+        self.register_buffer("starts", torch.zeros(objects + 1, dtype=torch.int32))
         self.register_buffer("places", torch.zeros(objects, PLACE_NUMBERS))
         self.register_buffer("text", torch.zeros(objects, dtype=torch.int16))
         width = min(config.text_numbers, texts, text_width)
@@ -50,10 +57,22 @@ class ShapeMemory(nn.Module):
         self.register_buffer("basis", torch.zeros(width, text_width))
 
     @classmethod
-    def of(cls, config: MemoryConfig, codes: Tensor, places: Tensor, text: Tensor, embeddings: Tensor) -> ShapeMemory:
-        """Remembers objects: codes (N, C), places (N, 5), rows of `embeddings` int (N,), which is (T, D)."""
-        memory = cls(config, len(codes), len(embeddings), codes.shape[1], embeddings.shape[1])
-        memory.codes.copy_((codes / CODE_STEP).round().clamp(-127, 127))
+    def of(
+        cls, config: MemoryConfig, shapes: Sequence[np.ndarray], places: Tensor, text: Tensor, embeddings: Tensor
+    ) -> ShapeMemory:
+        """Remembers objects.
+
+        Args:
+            config: Sizes and scales.
+            shapes: Bool (S, S) each, the mask in its box.
+            places: (N, 5), see `place_of`.
+            text: Rows of `embeddings`, int (N,).
+            embeddings: (T, D).
+        """
+        packed = [_packed(shape) for shape in shapes]
+        memory = cls(config, len(shapes), sum(map(len, packed)), len(embeddings), embeddings.shape[1])
+        memory.shapes.copy_(torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.uint8))
+        memory.starts.copy_(torch.tensor([0, *np.cumsum([len(data) for data in packed])]))
         memory.places.copy_(places)
         memory.text.copy_(text)
         basis, words = text_directions(embeddings, config.text_numbers)
@@ -78,7 +97,7 @@ class ShapeMemory(nn.Module):
 
     @torch.no_grad()
     def recall(self, embedding: Tensor, places: Tensor, chances: Tensor) -> Tensor:
-        """Codes (B, K, C) of objects that come to mind.
+        """Silhouettes of objects that come to mind, their masks in their boxes, 0 or 1, (B, K, S, S).
 
         Args:
             embedding, places: As in `likeness`.
@@ -86,7 +105,27 @@ class ShapeMemory(nn.Module):
         """
         reached = self.likeness(embedding, places).double().cumsum(1)
         found = torch.searchsorted(reached, chances.double() * reached[:, -1:])
-        return self.codes[found.clamp_max(len(self.codes) - 1)].float() * CODE_STEP
+        rows = [[self.shape(int(n)) for n in row] for row in found.clamp_max(len(self.text) - 1)]
+        return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+
+    def shape(self, number: int) -> np.ndarray:
+        """Silhouette `number`, bool (S, S)."""
+        data = self.shapes[int(self.starts[number]) : int(self.starts[number + 1])].numpy().tobytes()
+        return _unpacked(data, self.config.side)
+
+
+def _packed(shape: np.ndarray) -> bytes:
+    """Every row as what changed since the one above, as bits, deflated: about 130 bytes of 64 x 64 cells."""
+    changed = shape.copy()
+    changed[1:] ^= shape[:-1]
+    coder = zlib.compressobj(9, zlib.DEFLATED, RAW_DEFLATE)
+    return coder.compress(np.packbits(changed).tobytes()) + coder.flush()
+
+
+def _unpacked(data: bytes, side: int) -> np.ndarray:
+    bits = np.frombuffer(zlib.decompress(data, RAW_DEFLATE), dtype=np.uint8)
+    changed = np.unpackbits(bits, count=side * side).reshape(side, side)
+    return np.logical_xor.accumulate(changed.astype(bool), axis=0)
 
 
 def place_of(frame: GuideFrame, geometry: Tensor) -> Tensor:

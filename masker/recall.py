@@ -1,18 +1,27 @@
-"""Which code every view of a batch shows: recalled where a memory can say, else drawn by diffusion."""
+"""Which code every view of a batch shows: recalled where a memory can say, else drawn by diffusion.
+
+A code is short, and the networks that draw it are coarser than a bicycle's spokes. Where a silhouette was recalled, the
+view therefore shows the silhouette itself; what the networks drew of its code says how well it fits in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy.ndimage import binary_opening, gaussian_filter
 from torch import Tensor
 
-from masker.layout_encoder import cell_centers
+from masker.layout_encoder import GuideFrame, cell_centers
 from masker.memory import ShapeMemory, place_of
 from masker.model import Conditions, Kept, MaskModel
 from masker.shape_code import sampled_at
 from masker.shape_prior import ShapePrior
+
+SOLID_SIGMA, THIN_SIGMA = 1.2, 0.6  # cells of a remembered silhouette
+THIN_GAIN = 1.6  # a line one cell wide stays one cell wide
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class CodeDraw:
 @torch.no_grad()
 def with_codes(
     model: MaskModel, conditions: Conditions, draws: Sequence[CodeDraw], memory: ShapeMemory | None, embedding: Tensor
-) -> Conditions:
-    """Conditions of B views with their codes; unchanged for a model without codes.
+) -> tuple[Conditions, list[np.ndarray | None]]:
+    """Conditions of B views with their codes, unchanged for a model without codes, and the silhouettes they recall.
 
     Args:
         model: In evaluation mode.
@@ -50,11 +59,15 @@ def with_codes(
         draws: One a view.
         memory: None = all codes are drawn.
         embedding: Pooled embedding of T_obj, (D,).
+
+    Returns:
+        the conditions, and for every view the recalled silhouette as the view shows it, float32 (F, F) in [0, 1], or
+        None where none was recalled, or one that fits its guide only when it is drawn (blobs).
     """
     noise = torch.stack([draw.noise for draw in draws])
     if memory is None or model.shape_prior is None or model.shape_prior.code is None:
-        return model.draw_codes(conditions, noise)
-    prior, every = model.shape_prior, torch.ones(len(draws), dtype=torch.bool)
+        return model.draw_codes(conditions, noise), [None] * len(draws)
+    prior, code, every = model.shape_prior, model.shape_prior.code, torch.ones(len(draws), dtype=torch.bool)
     facts, guide, frame = model.known(conditions, Kept(every, every, every))
     # What no view needs is not drawn; what is, for all of them, so that a row does not depend on its company.
     drawn = likeliest = noise[:, 0]
@@ -64,22 +77,52 @@ def with_codes(
         likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
     chances = torch.stack([draw.chances for draw in draws])
     recalled = memory.recall(embedding, place_of(frame, conditions.geometry), chances)
-    codes = []
+    codes: list[Tensor] = []
+    shown: list[np.ndarray | None] = []
     for row, draw in enumerate(draws):
         if draw.is_drawn:
             codes.append(drawn[row])
+            shown.append(None)
             continue
-        found = recalled[row]
+        shapes = recalled[row][:, None]
+        found = code.read(framed(prior, shapes))
         if draw.form == "blob":  # remembered shapes fill boxes; how much of a blob is filled, the likeliest shape shows
             found = _fitted(prior, found, likeliest[row : row + 1])
-        codes.append(_most_like(prior, found, facts[row], likeliest[row]) if draw.likeliest else found[0])
-    return replace(conditions, code=torch.stack(codes))
+        chosen = _most_like(prior, found, facts[row], likeliest[row]) if draw.likeliest else 0
+        codes.append(found[chosen])
+        shown.append(in_view(shapes[chosen, 0].numpy(), frame.row(row), model.fine) if draw.form != "blob" else None)
+    return replace(conditions, code=torch.stack(codes)), shown
 
 
-def _most_like(prior: ShapePrior, codes: Tensor, facts: Tensor, wanted: Tensor) -> Tensor:
-    """Of codes (K, C) the one whose shape is nearest to a soft map (1, side, side); (C,)."""
+def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:
+    """Silhouettes in their boxes, (K, 1, S, S), as far as the prior's frame reaches: (K, 1, side, side)."""
+    unit = (cell_centers(prior.config.side, shapes.device) * prior.config.reach).expand(len(shapes), -1)
+    return sampled_at(shapes, unit, unit)
+
+
+def in_view(shape: np.ndarray, frame: GuideFrame, resolution: int) -> np.ndarray:
+    """A silhouette in its box, (S, S), 0 or 1, in the view of a frame: float32 (resolution, resolution) in [0, 1]."""
+    smooth = torch.from_numpy(smoothed(shape > 0.5))
+    seen: np.ndarray = sampled_at(smooth[None, None], *frame.cells(resolution))[0, 0].numpy()
+    return seen
+
+
+def smoothed(shape: np.ndarray) -> np.ndarray:
+    """A silhouette, bool (S, S), without the stairs of its cells: 0.5 runs along a smooth outline, thin parts stay.
+
+    Returns:
+        float32 (S, S) in [0, 1].
+    """
+    solid = binary_opening(np.pad(shape, 2, mode="edge"), structure=np.ones((3, 3), dtype=bool))[2:-2, 2:-2]
+    thin = gaussian_filter((shape & ~solid).astype(np.float32), THIN_SIGMA, mode="nearest") * THIN_GAIN
+    body = gaussian_filter(solid.astype(np.float32), SOLID_SIGMA, mode="nearest")
+    return np.asarray(np.maximum(body, thin).clip(0, 1), dtype=np.float32)
+
+
+def _most_like(prior: ShapePrior, codes: Tensor, facts: Tensor, wanted: Tensor) -> int:
+    """Of codes (K, C) the one whose shape is nearest to a soft map (1, side, side)."""
     shapes = prior.maps(facts.expand(len(codes), -1), codes).sigmoid()
-    return codes[int((shapes - wanted).square().sum((1, 2, 3)).argmin())]
+    return int((shapes - wanted).square().sum((1, 2, 3)).argmin())
 
 
 def _fitted(prior: ShapePrior, codes: Tensor, wanted: Tensor) -> Tensor:

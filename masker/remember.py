@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from masker.config import MemoryStageConfig
 from masker.layout_encoder import GuideFrame
 from masker.memory import ShapeMemory, place_of
+from masker.shape_code import in_frame
 from masker.sources import MixedSource
 from masker.tasks import stack
 from masker.texts import TextBook
@@ -19,12 +21,13 @@ from scene.corpus.shards import AnyCorpus
 from scene.errors import UserError
 
 BATCH = 32
+FILLED = 0.5  # share of a cell from which it belongs to a silhouette
 
 
 def remember(
     settings: MemoryStageConfig, corpora: Sequence[AnyCorpus], out: Path, texts: TextBook | None = None
 ) -> ShapeMemory:
-    """Reads the codes of `settings.objects` training objects under exact boxes and writes them to `out/export`.
+    """Reads the silhouettes of `settings.objects` training objects in their boxes and writes them to `out/export`.
 
     Args:
         settings: Root config.
@@ -42,9 +45,9 @@ def remember(
     examples = settings.examples.model_copy(
         update={"form_shares": {"box": 1.0}, "box_jitter": 0.0, "canvas_share": 0.0, "surface_share": 0.0}
     )
-    source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed)
+    source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed, fine=model.fine)
     numbers: dict[str, int] = {}
-    codes: list[torch.Tensor] = []
+    shapes: list[np.ndarray] = []
     places: list[torch.Tensor] = []
     rows: list[int] = []
     for start in tqdm(range(0, settings.objects, BATCH), unit_scale=BATCH, unit="object"):
@@ -54,11 +57,10 @@ def remember(
         )
         geometry = stack([example.geometry for example in seen])
         frame = GuideFrame.of(guide)
-        assert model.shape_prior is not None
-        codes.append(model.shape_prior.read_codes(masks, frame))
+        shapes += list(in_frame(masks, frame.center, frame.half, settings.memory.side)[:, 0].numpy() > FILLED)
         places.append(place_of(frame, geometry))
         rows += [numbers.setdefault(example.object, len(numbers)) for example in seen]
     embeddings = torch.stack([texts.pooled(text) for text in numbers])
-    memory = ShapeMemory.of(settings.memory, torch.cat(codes), torch.cat(places), torch.tensor(rows), embeddings)
+    memory = ShapeMemory.of(settings.memory, shapes, torch.cat(places), torch.tensor(rows), embeddings)
     export_memory(memory, settings, out / "export")
     return memory

@@ -81,10 +81,12 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _View:
-    """What came of a pass: where it looked and the soft mask it saw, (F, F) or coarser."""
+    """What came of a pass: where it looked, the soft mask that was drawn there, (F, F) or coarser, and the mask that it
+    shows: a recalled silhouette, (F, F), or what was drawn."""
 
     window: Window
     soft: np.ndarray
+    shown: np.ndarray
 
 
 class SmartMask:
@@ -364,20 +366,28 @@ class SmartMask:
             code=torch.zeros(BATCH, self.model.code_width),
             **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},
         )
-        conditions = with_codes(self.model, conditions, [row.code for row in rows], self.memory, request.embedding)
+        codes = [row.code for row in rows]
+        conditions, recalled = with_codes(self.model, conditions, codes, self.memory, request.embedding)
         free = request.guidance is None and request.places is None
         weights = config.sampling.free_weights if free else config.sampling.weights
         noise = torch.stack([row.noise for row in rows])
-        # Cells of about a pixel have nothing left to show.
-        sharp = [row.window.side > SHARP_CELL_PX * 2 * resolution for row in passes]
+        # Cells of about a pixel have nothing left to show, and what is recalled is sharp.
+        sharp = [
+            row.window.side > SHARP_CELL_PX * 2 * resolution and known is None
+            for row, known in zip(passes, recalled, strict=False)
+        ]
         soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
-        return [_View(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
+        views = [(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
+        return [
+            _View(window, drawn, drawn if known is None else known)
+            for (window, drawn), known in zip(views, recalled, strict=False)
+        ]
 
     def _read(self, view: _View, request: _Request) -> np.ndarray:
         sampling = self.config.sampling
         if request.surface:
-            return read_surface(view.soft, view.window, request.size, sampling.threshold)
-        return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
+            return read_surface(view.shown, view.window, request.size, sampling.threshold)
+        return read_mask(view.shown, view.window, request.size, sampling.threshold, sampling.speck_share)
 
     def _quality(
         self, request: _Request, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None

@@ -153,7 +153,7 @@ def load_surfaces(folder: Path) -> SurfacePrior | None:
 
 
 def export_memory(memory: ShapeMemory, config: MemoryStageConfig, out: Path) -> None:
-    """Writes `memory.yaml` and `memory.safetensors` (int8 and fp16)."""
+    """Writes `memory.yaml` and `memory.safetensors` (bits and fp16)."""
     _export_part("memory", memory, config, out)
 
 
@@ -169,10 +169,12 @@ def load_memory(folder: Path) -> ShapeMemory | None:
     path = folder / "memory.safetensors"
     state = read_weights(path)
     try:
-        (objects, code), (texts, _), (_, width) = (state[name].shape for name in ("codes", "words", "basis"))
+        (objects,), (size,), (texts, _), (_, width) = (
+            state[name].shape for name in ("text", "shapes", "words", "basis")
+        )
     except (KeyError, ValueError):
         raise UserError(f"{path} holds no remembered shapes; make it again: stage memory") from None
-    memory = ShapeMemory(config.memory, objects, texts, code, width)
+    memory = ShapeMemory(config.memory, objects, size, texts, width)
     load_weights(memory, path)
     return memory.eval()
 

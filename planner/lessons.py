@@ -116,7 +116,12 @@ class CorpusLessons:
         return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), looks)
 
     def _looks(
-        self, layers: Sequence[LayerRecord], answers: Sequence[Answer], step: int, picture: np.ndarray, rng: random.Random
+        self,
+        layers: Sequence[LayerRecord],
+        answers: Sequence[Answer],
+        step: int,
+        picture: np.ndarray,
+        rng: random.Random,
     ) -> tuple[Answer, ...]:
         """Where some objects are that the picture before `step` shows: the partner of its answer first, then any."""
         counts = Counter(layer.label for layer in layers[:step])

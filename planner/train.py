@@ -51,6 +51,11 @@ class PlannerTrainConfig(Config):
     """Folder with `tower.safetensors` from stage 0 (`stage: vision`); None = start from nothing."""
     start: Path | None = None
     """Weight folder to go on from (tower, projector and adapters), such as pretrained/park/planner; None = afresh."""
+    start_vision: bool = True
+    """False: only adapters are taken from `start`; tower and projector come from `tower`."""
+    freeze_vision: bool = False
+    """Tower and projector stay as they are. At the adapters' learning rate they ran away on home: features of norm 133
+    beside words of norm 3, and no picture was read any more (docs/experiments/planner.md)."""
     listing: Listing = "boxes"
     """What the list of objects so far tells; "names" leaves the boxes out: they must be read off the picture."""
     links: bool = False
@@ -193,9 +198,16 @@ class PlannerTask:
 
     def packed(self, lesson: Lesson) -> PackedScene:
         """A lesson as tokens and pixels."""
-        weights = self.config.trunk_weight, self.config.label_weight
-        looks = {"looks": lesson.looks, "look_weight": self.config.look_weight}
-        packed = pack(self.encoder, lesson.prompt, lesson.answers, lesson.steps, *weights, **looks)
+        packed = pack(
+            self.encoder,
+            lesson.prompt,
+            lesson.answers,
+            lesson.steps,
+            self.config.trunk_weight,
+            self.config.label_weight,
+            looks=lesson.looks,
+            look_weight=self.config.look_weight,
+        )
         return PackedScene(packed, torch.stack([pixel_values(each, self.config.vision) for each in lesson.pictures]))
 
     def batch(self, samples: Sequence[int]) -> list[PackedScene]:
@@ -266,8 +278,9 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
         card = read_card(config.start)
         if card.vision != config.vision or card.lora != config.lora:
             raise UserError(f"{config.start} has other vision or lora settings; copy them from its planner.json")
-        load_vision(llava, config.start)
-    elif config.tower is not None:
+        if config.start_vision:
+            load_vision(llava, config.start)
+    if config.tower is not None and not (config.start is not None and config.start_vision):
         file = config.tower / "tower.safetensors"
         if not file.is_file():
             raise UserError(f"no {file}; train it with configs/planner/vision.yaml first, or set tower=null")
@@ -279,6 +292,9 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
     model = add_lora(llava, config.lora, seed=derive_seed(config.seed, "lora") % 2**32)
     if config.start is not None:
         load_adapters(model, config.start)
+    if config.freeze_vision:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = parameter.requires_grad and "lora_" in name
     return model
 
 

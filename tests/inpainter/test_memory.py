@@ -31,13 +31,11 @@ RED, GREEN, BLUE, GREY = (
 
 @pytest.fixture(scope="module")
 def memory() -> AppearanceMemory:
-    """Red and green things of the first text, full and left-heavy; a blue one of the second, a wide grey one of the third."""
+    """Of the first text a full red thing and a green one, full on the left; a blue one, and a wide grey one."""
     green = GREEN.copy()
     green[:, 8:] = 0
     shapes, proportions = np.stack([FULL, LEFT, FULL, FULL]), np.array([0.0, 0.0, 0.0, 2.0])
-    return AppearanceMemory.of(
-        MemoryConfig(), [RED, green, BLUE, GREY], shapes, proportions, [0, 0, 1, 2], TEXTS
-    )
+    return AppearanceMemory.of(MemoryConfig(), [RED, green, BLUE, GREY], shapes, proportions, [0, 0, 1, 2], TEXTS)
 
 
 def tokens(row: int) -> torch.Tensor:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from masker.config import MemoryConfig, MemoryStageConfig
-from masker.memory import CODE_STEP, ShapeMemory
+from masker.memory import ShapeMemory
 from masker.model import Conditions, Kept, Prepared
+from masker.recall import framed, smoothed
 from masker.remember import remember
 from masker.smartmask import SmartMask
 from masker.texts import TextBook
@@ -29,11 +31,16 @@ WIDE, TALL = (0.0, -1.0), (-1.0, 0.0)  # log half-sides
 
 
 def _memory(**config: float) -> ShapeMemory:
-    """Four objects of two words, each once wide and once tall; object n has code n, n, n."""
-    codes = torch.arange(4.0)[:, None].expand(4, 3) / 2
+    """Four objects of two words, each once wide and once tall; object n fills n + 1 of 8 columns."""
+    shapes = [np.broadcast_to(np.arange(8) <= n, (8, 8)).copy() for n in range(4)]
     places = torch.tensor([[*sides, 0.0, 0.0, 0.0] for sides in (WIDE, TALL, WIDE, TALL)])
     words = torch.eye(2, 8)
-    return ShapeMemory.of(MemoryConfig(**config), codes, places, torch.tensor([0, 0, 1, 1]), words)
+    return ShapeMemory.of(MemoryConfig(side=8, **config), shapes, places, torch.tensor([0, 0, 1, 1]), words)
+
+
+def _number(shape: torch.Tensor) -> torch.Tensor:
+    """Which object silhouettes (..., 8, 8) are of."""
+    return shape[..., 0, :].sum(-1) - 1
 
 
 def _place(sides: tuple[float, float]) -> torch.Tensor:
@@ -45,14 +52,14 @@ def test_words_and_proportions_decide_what_comes_to_mind(word: int, sides: tuple
     memory, embedding = _memory(), torch.eye(2, 8)[word]
     assert memory.likeness(embedding, _place(sides))[0, wanted] > 0.99
     found = memory.recall(embedding, _place(sides), torch.tensor([[0.0, 0.5, 1.0]]))
-    assert torch.allclose(found[0, 1], torch.full((3,), wanted / 2), atol=CODE_STEP)
+    assert found.shape == (1, 3, 8, 8) and int(_number(found[0, 1])) == wanted
 
 
 def test_what_is_equally_like_comes_to_mind_equally_often() -> None:
     memory = _memory(proportion_scale=1e3)
     chances = torch.linspace(0.01, 0.99, 100)[None]
-    found = memory.recall(torch.eye(2, 8)[0], _place(WIDE), chances)[0, :, 0]
-    assert int((found < 0.25).sum()) == pytest.approx(50, abs=2) and float(found.max()) < 0.75
+    found = _number(memory.recall(torch.eye(2, 8)[0], _place(WIDE), chances)[0])
+    assert int((found == 0).sum()) == pytest.approx(50, abs=2) and float(found.max()) == 1
 
 
 def test_unknown_words_recall_what_is_most_like_them() -> None:
@@ -82,9 +89,30 @@ def coded(corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path) -
 
 def test_the_memory_stage_remembers_training_objects(coded: Path) -> None:
     memory = load_memory(coded)
-    assert memory is not None and memory.codes.shape == (20, CODED["code"])
+    assert memory is not None and len(memory.text) == 20
     assert len(memory.words) == 4, "ball, a red ball, post, a post; surfaces have no silhouettes to remember"
-    assert memory.codes.float().std() > 1
+    for number in range(20):
+        shape = memory.shape(number)
+        assert shape.shape == (96, 96) and 0.2 < shape.mean() < 1.01
+        assert all(side.any() for side in (shape[:9], shape[-9:], shape[:, :9], shape[:, -9:])), "it fills its box"
+
+
+def test_silhouettes_are_kept_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [rng.random((96, 96)) < share for share in (0.0, 0.1, 0.5, 1.1)]
+    memory = ShapeMemory.of(MemoryConfig(), shapes, torch.zeros(4, 5), torch.zeros(4), torch.eye(1, 8))
+    assert all(np.array_equal(memory.shape(n), shape) for n, shape in enumerate(shapes))
+
+
+def test_stairs_go_and_thin_parts_stay() -> None:
+    rows, columns = np.mgrid[0:96, 0:96]
+    disc = np.hypot(rows - 47.5, columns - 47.5) < 30
+    assert abs(int((smoothed(disc) > 0.5).sum()) - int(disc.sum())) < 0.02 * disc.sum()
+    line = np.zeros((96, 96), bool)
+    line[10:90, 40] = True
+    kept = smoothed(line) > 0.5
+    assert kept[12:88, 40].all() and kept[12:88].sum(1).max() <= 2
+    assert smoothed(np.ones((96, 96), bool)).min() > 0.99, "what fills its box reaches its edge"
 
 
 def test_a_masker_without_codes_has_nothing_to_remember(
@@ -142,5 +170,24 @@ def test_boxes_and_blobs_recall_and_scribbles_do_not(
     }[kind]
     if kind == "box":
         assert memory is not None
-        kept = memory.codes.float() * CODE_STEP
-        assert torch.cdist(codes(memory), kept).amin(1).max() < 1e-4, "a recalled code is one that is kept"
+        assert model.model.shape_prior is not None and model.model.shape_prior.code is not None
+        shapes = torch.from_numpy(np.stack([memory.shape(n) for n in range(20)])).float()[:, None]
+        kept = model.model.shape_prior.code.read(framed(model.model.shape_prior, shapes))
+        assert torch.cdist(codes(memory), kept).amin(1).max() < 1e-3, "a recalled code is one that is kept"
+
+
+def test_a_box_shows_a_recalled_silhouette_as_it_was(coded: Path, texts: TextBook, corpus: Corpus) -> None:
+    scene, box = corpus.scene(corpus.records("val")[0], 2), Box(60, 50, 220, 200)
+    model, memory = SmartMask.from_pretrained(coded, texts), load_memory(coded)
+    assert memory is not None
+    model.memory = memory
+    found = model.predict(
+        scene, "ball", "a red ball", "", guidance=Guidance.from_box(box, SIZE), count=1, seed=StepSeed(7, 3)
+    )
+    inside = found[0].mask[box.y0 : box.y1, box.x0 : box.x1]
+    assert inside.sum() > 0.95 * found[0].mask.sum()
+    known = [
+        np.asarray(Image.fromarray(memory.shape(n)).resize((box.width, box.height), Image.Resampling.NEAREST))
+        for n in range(20)
+    ]
+    assert max((inside & one).sum() / (inside | one).sum() for one in known) > 0.9
