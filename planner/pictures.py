@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ from scene.layout import label_colour
 if TYPE_CHECKING:
     from scene.corpus.records import LayerRecord
     from scene.corpus.store import Corpus
+
+SHOWN_FROM = 0.03  # share of a cell
 
 
 def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord]) -> Iterator[np.ndarray]:
@@ -44,13 +46,48 @@ def label_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.
         to 1.
     """
     labels = {label: index for index, label in enumerate(corpus.labels)}
-    canvas = np.full(corpus.size.shape, len(labels), dtype=np.int64)
-    for layer in layers:
-        canvas[corpus.mask(layer)] = labels[layer.label]
+    shown = layer_cells(corpus, layers, side)
+    shares = np.zeros((len(shown), len(labels) + 1), dtype=np.float32)
+    for position, layer in enumerate(layers):
+        shares[:, labels[layer.label]] += shown[:, position]
+    shares[:, -1] = shown[:, -1]
+    return shares
+
+
+def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:
+    """How much of each cell of a side x side grid each layer shows, empty canvas last: float32 (side * side, K + 1)."""
+    canvas = np.full(corpus.size.shape, len(layers), dtype=np.int64)
+    for position, layer in enumerate(layers):
+        canvas[corpus.mask(layer)] = position
     rows = np.arange(corpus.size.height) * side // corpus.size.height
     columns = np.arange(corpus.size.width) * side // corpus.size.width
     cell = rows[:, None] * side + columns[None, :]
-    classes = len(labels) + 1
+    classes = len(layers) + 1
     counts = np.bincount((cell * classes + canvas).ravel(), minlength=side * side * classes)
     shares = counts.reshape(side * side, classes).astype(np.float32)
     return shares / shares.sum(1, keepdims=True)
+
+
+def place_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int, surfaces: Collection[str]) -> np.ndarray:
+    """Where the thing that shows most in each cell of a side x side grid begins and ends.
+
+    Args:
+        corpus, layers, side: As in `label_cells`.
+        surfaces: labels that are no things.
+
+    Returns:
+        float32 (side * side, 4): its box as shares of the canvas, x0 y0 x1 y1; -1 in cells that show no thing.
+    """
+    shown = layer_cells(corpus, layers, side)[:, :-1]
+    boxes = np.full((len(layers), 4), -1.0, dtype=np.float32)
+    for position, layer in enumerate(layers):
+        box = corpus.box(layer)
+        if layer.label in surfaces or box is None:
+            shown[:, position] = 0
+        else:
+            boxes[position] = np.array(box) / (2 * (corpus.size.width, corpus.size.height))
+    places = np.full((side * side, 4), -1.0, dtype=np.float32)
+    if len(layers):
+        there = shown.max(1) > SHOWN_FROM
+        places[there] = boxes[shown.argmax(1)[there]]
+    return places

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from planner.examples import PlanSource
 from planner.language_model import load_config, load_state, load_tokenizer, prepare
 from planner.llava import VisionConfig, build_projector, pixel_values
-from planner.pictures import label_cells, layout_steps
+from planner.pictures import label_cells, layout_steps, place_cells
 from runtime.config import Config
 from runtime.training import FitConfig
 from runtime.weights import save_weights
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
+
+PLACE_WAVES = 3
 
 
 class VisionTrainConfig(Config):
@@ -39,6 +41,9 @@ class VisionTrainConfig(Config):
     """Train the projector, too: patch tokens become the label embeddings of what they show."""
     align_weight: float = 1.0
     """Weight of that loss (share of the embeddings' variance left unexplained) beside the nats per cell."""
+    places: bool = False
+    """With `align`: patch tokens also say where the thing that shows most in their cell begins and ends, see
+    `PlaceCode`. A token that says what is there and not where leaves a language model no way to tell where it is."""
     fit: FitConfig = FitConfig(batch_size=32, total_samples=30_000, learning_rate=1e-3, ema_decay=None)
     seed: int = 0
     """Data order and initial weights."""
@@ -97,6 +102,31 @@ def label_embeddings(classes: Sequence[str]) -> Tensor:
     return torch.stack([weights[each].float().mean(0) for each in ids])
 
 
+class PlaceCode(nn.Module):
+    """Boxes as directions in the language model's space: waves of the four coordinates through a fixed random matrix.
+
+    Args:
+        width: D.
+        length: of a code, about that of a label's embedding.
+        seed: of the matrix.
+    """
+
+    def __init__(self, width: int, length: float, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        count = 8 * PLACE_WAVES
+        self.matrix: Tensor
+        self.register_buffer(
+            "matrix", torch.randn(count, width, generator=generator) * length / (count / 2 * width) ** 0.5
+        )
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Codes (..., D) of boxes (..., 4) in shares of the canvas; 0 where a box is negative."""
+        waves = torch.pi * places[..., None] * torch.arange(1, PLACE_WAVES + 1)
+        code: Tensor = torch.cat([waves.sin(), waves.cos()], dim=-1).flatten(-2) @ self.matrix
+        return code * (places[..., :1] >= 0)
+
+
 class VisionTask:
     """`runtime.training.TrainingTask` of stage 0."""
 
@@ -104,29 +134,35 @@ class VisionTask:
         self.config, self.corpus = config, corpus
         self.source = PlanSource(corpus, split)
         self.classes = (*corpus.labels, "empty")
+        self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
         seed = derive_seed(config.seed, "tower") % 2**32
         tower, projector = build_tower(config.vision, seed), None
         self.embeddings: Tensor | None = None
         if config.align:
             self.embeddings = label_embeddings(self.classes)
+            length = float(self.embeddings.norm(dim=1).mean())
+            self.place_code = PlaceCode(self.embeddings.shape[1], length, derive_seed(config.seed, "places") % 2**32)
             projector = build_projector(load_config(prepare()), config.vision, seed)
         self.model: nn.Module = CellReader(tower, config.vision, len(self.classes), config.seed, projector)
 
-    def example(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Layout picture uint8 (H, W, 3) and cell shares (patches, classes) of global sample `number`."""
+    def example(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Layout picture uint8 (H, W, 3), cell shares (patches, classes) and places (patches, 4) of global sample
+        `number`."""
         record, plan, rng = self.source.sampled(number, self.config.seed)
         steps = rng.randint(0, len(plan.objects))
         layers = [record.layers[position] for position in plan.layers[:steps]]
         *_, picture = layout_steps(self.corpus, layers)
         side = self.config.vision.image_size_px // self.config.vision.patch_size_px
-        return picture, label_cells(self.corpus, layers, side)
+        shares = label_cells(self.corpus, layers, side)
+        return picture, shares, place_cells(self.corpus, layers, side, self.surfaces)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
-        """pixels (B, 3, S, S) and shares (B, patches, classes)."""
+        """pixels (B, 3, S, S), shares (B, patches, classes) and places (B, patches, 4)."""
         examples = [self.example(number) for number in samples]
         return {
-            "pixels": torch.stack([pixel_values(picture, self.config.vision) for picture, _ in examples]),
-            "shares": torch.from_numpy(np.stack([shares for _, shares in examples])),
+            "pixels": torch.stack([pixel_values(picture, self.config.vision) for picture, _, _ in examples]),
+            "shares": torch.from_numpy(np.stack([shares for _, shares, _ in examples])),
+            "places": torch.from_numpy(np.stack([places for _, _, places in examples])),
         }
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -142,6 +178,8 @@ class VisionTask:
         facts = {"overlap": float(overlap), "objects_found": float(found)}
         if self.embeddings is not None:
             wanted = shares @ self.embeddings
+            if self.config.places:
+                wanted = wanted + self.place_code(batch["places"])
             unexplained = (words - wanted).square().mean() / wanted.var()
             return divergence + self.config.align_weight * unexplained, facts | {
                 "unexplained": float(unexplained.detach())
@@ -153,7 +191,7 @@ class VisionTask:
         tiles = []
         side = self.config.vision.image_size_px // self.config.vision.patch_size_px
         for number in range(4):
-            picture, _ = self.example(number)
+            picture, _, _ = self.example(number)
             shares = model(pixel_values(picture, self.config.vision)[None])[0][0].softmax(-1).numpy()
             image = Image.fromarray(picture)
             draw = ImageDraw.Draw(image)

@@ -1,6 +1,8 @@
 import random
 
 import numpy as np
+import pytest
+import torch
 
 from planner.examples import (
     PlanSource,
@@ -11,7 +13,8 @@ from planner.examples import (
 )
 from planner.grammar import Answer
 from planner.lessons import CorpusLessons
-from planner.pictures import layout_steps
+from planner.pictures import layout_steps, place_cells
+from planner.vision_train import PlaceCode
 from scene.geometry import Box
 from scene.layout import label_colour, layout_picture
 
@@ -108,3 +111,30 @@ def test_a_branch_sees_its_own_part_of_the_trunk_only(corpus, encoder):
     for row in range(len(packed.ids)):
         # Whatever a row sees counts 0, 1, 2, ... up to its own position: a plain sequence without gaps.
         assert sorted(packed.positions[packed.visible[row]]) == list(range(packed.positions[row] + 1))
+
+
+def test_places_are_the_boxes_of_the_things_that_show(corpus):
+    record = corpus.records("train")[0]
+    surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
+    places = place_cells(corpus, record.layers, 5, surfaces)
+    size = (corpus.size.width, corpus.size.height) * 2
+    known = {
+        tuple(np.float32(np.array(corpus.box(layer)) / size)) for layer in record.layers if layer.label not in surfaces
+    }
+    there = places[:, 0] >= 0
+    assert there.any() and not there.all()
+    assert {tuple(row) for row in places[there]} <= known
+    assert (place_cells(corpus, (), 5, surfaces) == -1).all()
+    for cell in np.flatnonzero(there):  # a thing lies in every cell that names it
+        x, y = cell % 5, cell // 5
+        x0, y0, x1, y1 = places[cell]
+        assert x0 < (x + 1) / 5 and x1 > x / 5 and y0 < (y + 1) / 5 and y1 > y / 5
+
+
+def test_place_codes_tell_boxes_apart_and_nothing_is_nowhere():
+    code = PlaceCode(576, 2.8, seed=1)
+    boxes = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
+    codes = code(boxes)
+    assert codes.norm(dim=1).mean() == pytest.approx(2.8, rel=0.3)
+    assert (torch.cdist(codes, codes) + 10 * torch.eye(50)).min() > 0.2
+    assert code(torch.full((3, 4), -1.0)).abs().max() == 0
