@@ -15,10 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
-from inpainter.config import SamplerConfig
 from inpainter.controlnet_inpaint import ControlNetInpainter
 from inpainter.evaluate import Case, Method, cases
 from inpainter.judging import Judges, object_crop
@@ -26,20 +24,13 @@ from inpainter.sheets import save_sheet
 from inpainter.window import crop, cut_out, place, resize_image, resize_mask
 from perception.crops import CropJudge
 from runtime.assets import asset_dir
+from runtime.config import changed
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.geometry import Size
 from scene.layers import composite
 
 SHOWN_PX = 96
-
-
-def settings_of(text: str, stored: SamplerConfig) -> SamplerConfig:
-    """`a=b,c=d` over the stored sampler."""
-    pairs = (part.split("=", 1) for part in text.split(",") if part)
-    return SamplerConfig.model_validate(
-        {**stored.model_dump(), **{name: yaml.safe_load(value) for name, value in pairs}}
-    )
 
 
 def draft_alone(inpainter: ControlNetInpainter, case: Case) -> np.ndarray:
@@ -62,7 +53,7 @@ def draw(name: str, stored: ControlNetInpainter, found: list[Case]) -> Method:
     method = Method()
     inpainter = stored
     if name != "draft":
-        sampler = settings_of(name, stored.sampler)
+        sampler = changed(stored.sampler, [part for part in name.split(",") if part])
         inpainter = ControlNetInpainter(
             stored.pipeline, stored.embed, stored.window_config, sampler, stored.appearance
         )  # fmt: skip

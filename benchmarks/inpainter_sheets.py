@@ -17,7 +17,7 @@ from PIL import Image
 from inpainter.compare import sketch
 from inpainter.controlnet_inpaint import ControlNetInpainter
 from inpainter.scenes import render_layers
-from inpainter.sheets import save_sheet
+from inpainter.sheets import grid, save_sheet
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.seeds import StepSeed
@@ -32,11 +32,6 @@ def small(picture: np.ndarray) -> np.ndarray:
     """A picture `WIDTH` pixels wide."""
     height = round(picture.shape[0] * WIDTH / picture.shape[1])
     return np.asarray(Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.LANCZOS))
-
-
-def rows_of(pictures: list[np.ndarray], columns: int) -> list[np.ndarray]:
-    """Pictures of one size, row by row."""
-    return [np.concatenate(pictures[at : at + columns], axis=1) for at in range(0, len(pictures), columns)]
 
 
 def main() -> None:
@@ -57,11 +52,9 @@ def main() -> None:
         seed = int(number)
         drawn.append(small(render_layers(inpainter, scene, lambda layer, seed=seed: StepSeed(seed, layer.id)).image))
         real.append(small(corpus.painted(records[int(number)].layers)))
-    pairs = zip(rows_of(drawn, COLUMNS), rows_of(real, COLUMNS), strict=True)
-    sheet = np.concatenate([row for pair in pairs for row in pair])
-    save_sheet(
-        sheet, arguments.out / "inpainter-scenes.png", "held-out layouts, drawn / the real scenes below each row"
-    )
+    rows = [one for at in range(0, SCENES, COLUMNS) for one in (*drawn[at : at + COLUMNS], *real[at : at + COLUMNS])]
+    title = "held-out layouts, drawn / the real scenes below each row"
+    save_sheet(grid(np.stack(rows), columns=COLUMNS), arguments.out / "inpainter-scenes.png", title)
     scenes = sorted((sketch(corpus, records[int(number)]) for number in order), key=lambda s: -len(s.layers))
     things = [
         layer for scene in scenes[1:] for layer in scene.layers if corpus.vocabulary.kind(layer.label) != "surface"
@@ -73,9 +66,8 @@ def main() -> None:
             image, layer.mask, layer.label, layer.description, scenes[0].prompt, seed=StepSeed(SEED, number)
         )
         steps.append(small(image))
-    strip = np.concatenate(rows_of(steps, STEP_COLUMNS))
     title = f"{STEPS} steps: {', '.join(layer.label for layer in chosen)}"
-    save_sheet(strip, arguments.out / "inpainter-steps.png", title)
+    save_sheet(grid(np.stack(steps), columns=STEP_COLUMNS), arguments.out / "inpainter-steps.png", title)
 
 
 if __name__ == "__main__":

@@ -14,26 +14,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from masker.cases import choose_groups, true_guide
-from masker.config import SamplingConfig
 from masker.ranking import iou
 from masker.smartmask import SmartMask
+from runtime.config import changed
 from runtime.seeding import set_threads
 from scene.corpus.store import Corpus
 from scene.errors import ModelError
 from scene.seeds import StepSeed
 
 SEED = 5
-
-
-def settings_of(text: str, stored: SamplingConfig) -> SamplingConfig:
-    """`a=b,c=d` over the stored sampling."""
-    pairs = (part.split("=", 1) for part in text.split(",") if part)
-    return SamplingConfig.model_validate(
-        {**stored.model_dump(), **{name: yaml.safe_load(value) for name, value in pairs}}
-    )
 
 
 def main() -> None:
@@ -51,7 +42,7 @@ def main() -> None:
     for group in choose_groups([Corpus.open(arguments.data)], "val", arguments.limit, SEED):
         scenes = [group.corpus.scene(case.record, case.k) for case in group.cases]
         for setting in arguments.settings:
-            sampling = settings_of(setting, trained.sampling)
+            sampling = changed(trained.sampling, [part for part in setting.split(",") if part])
             model.config = trained.model_copy(update={"sampling": sampling})
             scores: dict[str, list[float]] = {form: [] for form in arguments.forms}
             for number, (case, scene) in enumerate(zip(group.cases, scenes, strict=True)):

@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from inpainter.config import MemoryConfig
-from perception.words import text_directions, word_logits
+from perception.remembering import come_to_mind, laid_end_to_end, nth_file, text_directions, word_logits
 from runtime.config import load_config, save_config
 from runtime.weights import read_weights, save_weights
 from scene.errors import UserError
@@ -44,7 +44,7 @@ class AppearanceMemory:
         shapes: uint8 (N, ceil(K * K / 8)), filled cells as bits.
         proportions: (N,), log(width / height).
         text: int16 (N,), rows of `words`.
-        words, basis: see `perception.words.text_directions`.
+        words, basis: see `perception.remembering.text_directions`.
     """
 
     config: MemoryConfig
@@ -76,14 +76,13 @@ class AppearanceMemory:
             text: rows of `embeddings`.
             embeddings: (T, C), not zero.
         """
-        coded = [_encode(picture, config.quality) for picture in pictures]
-        starts = np.concatenate([[0], np.cumsum([len(data) for data in coded])])
+        coded, starts = laid_end_to_end([_encode(picture, config.quality) for picture in pictures])
         basis, words = text_directions(embeddings, config.text_numbers)
         bits = np.packbits(shapes.reshape(len(shapes), -1) >= SHAPE_FROM, axis=1)
         return cls(
             config,
-            torch.frombuffer(bytearray(b"".join(coded)), dtype=torch.uint8),
-            torch.from_numpy(starts.astype(np.int64)),
+            coded,
+            starts,
             torch.from_numpy(bits),
             torch.from_numpy(np.asarray(proportions, dtype=np.float32)),
             torch.tensor(text, dtype=torch.int16),
@@ -127,17 +126,16 @@ class AppearanceMemory:
             chance: uniform in 0 to 1: which one.
             temperature: above 0; 1 is as the scales say, less makes the likest likelier.
         """
-        logits = self.logits(tokens, shape, proportion).double() / temperature
-        reached = logits.softmax(0).cumsum(0)
-        found = int(torch.searchsorted(reached, chance * reached[-1]).clamp_max(len(reached) - 1))
+        likeness = (self.logits(tokens, shape, proportion).double() / temperature).softmax(0)
+        found = int(come_to_mind(likeness, torch.tensor([chance], dtype=torch.float64)))
         mirrored, number = divmod(found, len(self))
         picture = self.picture(number)
         return np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
 
     def picture(self, number: int) -> np.ndarray:
         """Picture `number`, uint8 (S, S, 3)."""
-        data = self.pictures[int(self.starts[number]) : int(self.starts[number + 1])].numpy().tobytes()
-        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+        data = io.BytesIO(nth_file(self.pictures, self.starts, number))
+        with Image.open(data, formats=["WEBP"]) as image:
             return np.asarray(image.convert("RGB"))
 
     def save(self, folder: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from masker.config import MemoryConfig
 from masker.layout_encoder import GuideFrame
 from masker.shape_prior import place_on_canvas
-from perception.words import text_directions, word_logits
+from perception.remembering import come_to_mind, laid_end_to_end, nth_file, text_directions, word_logits
 
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
 RAW_DEFLATE = -15  # zlib without header and checksum
@@ -69,10 +69,10 @@ class ShapeMemory(nn.Module):
             text: Rows of `embeddings`, int (N,).
             embeddings: (T, D).
         """
-        packed = [_packed(shape) for shape in shapes]
-        memory = cls(config, len(shapes), sum(map(len, packed)), len(embeddings), embeddings.shape[1])
-        memory.shapes.copy_(torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.uint8))
-        memory.starts.copy_(torch.tensor([0, *np.cumsum([len(data) for data in packed])]))
+        packed, starts = laid_end_to_end([_packed(shape) for shape in shapes])
+        memory = cls(config, len(shapes), len(packed), len(embeddings), embeddings.shape[1])
+        memory.shapes.copy_(packed)
+        memory.starts.copy_(starts)
         memory.places.copy_(places)
         memory.text.copy_(text)
         basis, words = text_directions(embeddings, config.text_numbers)
@@ -103,19 +103,17 @@ class ShapeMemory(nn.Module):
             embedding, places: As in `likeness`.
             chances: (B, K), uniform in 0 to 1: which ones.
         """
-        reached = self.likeness(embedding, places).double().cumsum(1)
-        found = torch.searchsorted(reached, chances.double() * reached[:, -1:])
-        rows = [[self.shape(int(n)) for n in row] for row in found.clamp_max(len(self.text) - 1)]
+        found = come_to_mind(self.likeness(embedding, places), chances)
+        rows = [[self.shape(int(n)) for n in row] for row in found]
         return torch.from_numpy(np.asarray(rows, dtype=np.float32))
 
     def shape(self, number: int) -> np.ndarray:
         """Silhouette `number`, bool (S, S)."""
-        data = self.shapes[int(self.starts[number]) : int(self.starts[number + 1])].numpy().tobytes()
-        return _unpacked(data, self.config.side)
+        return _unpacked(nth_file(self.shapes, self.starts, number), self.config.side)
 
 
 def _packed(shape: np.ndarray) -> bytes:
-    """Every row as what changed since the one above, as bits, deflated: about 130 bytes of 64 x 64 cells."""
+    """Every row as what changed since the one above, as bits, deflated: about 190 bytes of 96 x 96 cells."""
     changed = shape.copy()
     changed[1:] ^= shape[:-1]
     coder = zlib.compressobj(9, zlib.DEFLATED, RAW_DEFLATE)

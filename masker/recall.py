@@ -75,8 +75,7 @@ def with_codes(
         drawn = prior.draw_codes(noise, facts, guide, frame)
     if any(draw.likeliest or draw.form == "blob" for draw in draws):
         likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
-    chances = torch.stack([draw.chances for draw in draws])
-    recalled = memory.recall(embedding, place_of(frame, conditions.geometry), chances)
+    places = place_of(frame, conditions.geometry)
     codes: list[Tensor] = []
     shown: list[np.ndarray | None] = []
     for row, draw in enumerate(draws):
@@ -84,7 +83,7 @@ def with_codes(
             codes.append(drawn[row])
             shown.append(None)
             continue
-        shapes = recalled[row][:, None]
+        shapes = memory.recall(embedding, places[row : row + 1], draw.chances[None])[0][:, None]
         found = code.read(framed(prior, shapes))
         if draw.form == "blob":  # remembered shapes fill boxes; how much of a blob is filled, the likeliest shape shows
             found = _fitted(prior, found, likeliest[row : row + 1])

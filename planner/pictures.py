@@ -38,24 +38,12 @@ def shown_share(picture: np.ndarray, mask: np.ndarray, label: str) -> float:
     return float((picture[mask] == label_colour(label)).all(axis=1).mean())
 
 
-def label_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:
-    """How much of each cell of a side x side grid each label covers in the layout picture of `layers`.
+def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:
+    """How much of each cell of a side x side grid each of K layers shows in their layout picture.
 
     Returns:
-        float32 (side * side, L + 1), row by row; columns follow `corpus.labels`, the last is empty canvas; rows sum
-        to 1.
+        float32 (side * side, K + 1), row by row; the last column is empty canvas; rows sum to 1.
     """
-    labels = {label: index for index, label in enumerate(corpus.labels)}
-    shown = layer_cells(corpus, layers, side)
-    shares = np.zeros((len(shown), len(labels) + 1), dtype=np.float32)
-    for position, layer in enumerate(layers):
-        shares[:, labels[layer.label]] += shown[:, position]
-    shares[:, -1] = shown[:, -1]
-    return shares
-
-
-def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:
-    """How much of each cell of a side x side grid each layer shows, empty canvas last: float32 (side * side, K + 1)."""
     canvas = np.full(corpus.size.shape, len(layers), dtype=np.int64)
     for position, layer in enumerate(layers):
         canvas[corpus.mask(layer)] = position
@@ -68,26 +56,47 @@ def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.
     return shares / shares.sum(1, keepdims=True)
 
 
-def place_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int, surfaces: Collection[str]) -> np.ndarray:
-    """Where the thing that shows most in each cell of a side x side grid begins and ends.
+def label_cells(corpus: Corpus, layers: Sequence[LayerRecord], shown: np.ndarray) -> np.ndarray:
+    """How much of each cell each label covers.
 
     Args:
-        corpus, layers, side: As in `label_cells`.
+        corpus, layers: As in `layer_cells`.
+        shown: What that gave.
+
+    Returns:
+        float32 (side * side, L + 1); columns follow `corpus.labels`, the last is empty canvas; rows sum to 1.
+    """
+    labels = {label: index for index, label in enumerate(corpus.labels)}
+    shares = np.zeros((len(shown), len(labels) + 1), dtype=np.float32)
+    for position, layer in enumerate(layers):
+        shares[:, labels[layer.label]] += shown[:, position]
+    shares[:, -1] = shown[:, -1]
+    return shares
+
+
+def place_cells(
+    corpus: Corpus, layers: Sequence[LayerRecord], shown: np.ndarray, surfaces: Collection[str]
+) -> np.ndarray:
+    """Where the thing that shows most in each cell begins and ends.
+
+    Args:
+        corpus, layers: As in `layer_cells`.
+        shown: What that gave.
         surfaces: labels that are no things.
 
     Returns:
         float32 (side * side, 4): its box as shares of the canvas, x0 y0 x1 y1; -1 in cells that show no thing.
     """
-    shown = layer_cells(corpus, layers, side)[:, :-1]
+    things = shown[:, :-1].copy()
     boxes = np.full((len(layers), 4), -1.0, dtype=np.float32)
     for position, layer in enumerate(layers):
         box = corpus.box(layer)
         if layer.label in surfaces or box is None:
-            shown[:, position] = 0
+            things[:, position] = 0
         else:
             boxes[position] = np.array(box) / (2 * (corpus.size.width, corpus.size.height))
-    places = np.full((side * side, 4), -1.0, dtype=np.float32)
+    places = np.full((len(shown), 4), -1.0, dtype=np.float32)
     if len(layers):
-        there = shown.max(1) > SHOWN_FROM
-        places[there] = boxes[shown.argmax(1)[there]]
+        there = things.max(1) > SHOWN_FROM
+        places[there] = boxes[things.argmax(1)[there]]
     return places

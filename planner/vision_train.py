@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from planner.examples import PlanSource
 from planner.language_model import load_config, load_state, load_tokenizer, prepare
 from planner.llava import VisionConfig, build_projector, pixel_values
-from planner.pictures import label_cells, layout_steps, place_cells
+from planner.pictures import label_cells, layer_cells, layout_steps, place_cells
 from runtime.config import Config
 from runtime.training import FitConfig
 from runtime.weights import save_weights
@@ -153,8 +153,9 @@ class VisionTask:
         layers = [record.layers[position] for position in plan.layers[:steps]]
         *_, picture = layout_steps(self.corpus, layers)
         side = self.config.vision.image_size_px // self.config.vision.patch_size_px
-        shares = label_cells(self.corpus, layers, side)
-        return picture, shares, place_cells(self.corpus, layers, side, self.surfaces)
+        shown = layer_cells(self.corpus, layers, side)
+        shares = label_cells(self.corpus, layers, shown)
+        return picture, shares, place_cells(self.corpus, layers, shown, self.surfaces)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """pixels (B, 3, S, S), shares (B, patches, classes) and places (B, patches, 4)."""

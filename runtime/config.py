@@ -63,6 +63,18 @@ def load_config(cls: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     return validate(cls, read_values(path, overrides), str(path))
 
 
+def changed(config: C, overrides: Sequence[str]) -> C:
+    """A config with ``"a.b=value"`` overrides applied in order.
+
+    Raises:
+        UserError: an override is malformed, or a field is wrong.
+    """
+    data = config.model_dump()
+    for override in overrides:
+        _apply(data, override)
+    return validate(type(config), data, "the changed settings")
+
+
 def load_stage(stages: Mapping[str, type[Config]], path: Path, overrides: Sequence[str] = ()) -> Config:
     """`load_config` for a room that trains in stages: the file's `stage` decides which root model it is.
 

@@ -13,7 +13,7 @@ from planner.examples import (
 )
 from planner.grammar import Answer
 from planner.lessons import CorpusLessons
-from planner.pictures import layout_steps, place_cells
+from planner.pictures import layer_cells, layout_steps, place_cells
 from planner.vision_train import PlaceCode
 from scene.geometry import Box
 from scene.layout import label_colour, layout_picture
@@ -116,7 +116,7 @@ def test_a_branch_sees_its_own_part_of_the_trunk_only(corpus, encoder):
 def test_places_are_the_boxes_of_the_things_that_show(corpus):
     record = corpus.records("train")[0]
     surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
-    places = place_cells(corpus, record.layers, 5, surfaces)
+    places = place_cells(corpus, record.layers, layer_cells(corpus, record.layers, 5), surfaces)
     size = (corpus.size.width, corpus.size.height) * 2
     known = {
         tuple(np.float32(np.array(corpus.box(layer)) / size)) for layer in record.layers if layer.label not in surfaces
@@ -124,7 +124,7 @@ def test_places_are_the_boxes_of_the_things_that_show(corpus):
     there = places[:, 0] >= 0
     assert there.any() and not there.all()
     assert {tuple(row) for row in places[there]} <= known
-    assert (place_cells(corpus, (), 5, surfaces) == -1).all()
+    assert (place_cells(corpus, (), layer_cells(corpus, (), 5), surfaces) == -1).all()
     for cell in np.flatnonzero(there):  # a thing lies in every cell that names it
         x, y = cell % 5, cell // 5
         x0, y0, x1, y1 = places[cell]
