@@ -1,7 +1,8 @@
 """The composition loop as one writes it down first, for `scene_speed.py` to compare ours with: the same weights,
 windows, candidates and objects, nothing remembered and nothing batched.
 
-At every step the planner reads its whole prompt anew, in one pass; the masker evaluates the four branches of chained
+At every step the planner reads its whole prompt anew, in one pass, with weights in float32, and writes its whole answer,
+box included; the masker evaluates the four branches of chained
 guidance one after the other, at every step of the sampler anew, candidate by candidate (`masker_speed.plain_latents`);
 the inpainter is diffusers' own pipeline from pure noise, an object a call, in the same windows and tiles
 (`inpainter_speed.plain`), or on the full frame.
@@ -37,6 +38,7 @@ from masker.cases import choose_cases
 from masker.config import GuidanceWeights
 from masker.smartmask import SmartMask
 from orchestrator import Composer
+from orchestrator.assemble import room_weights
 from orchestrator.ports import Models
 from planner.llava_planner import LlavaPlanner
 from scene.corpus.store import Corpus
@@ -95,14 +97,25 @@ def with_steps(masker: SmartMask, steps: int, weight: float) -> SmartMask:
     return other
 
 
+def plain_planner(composer: Composer) -> LlavaPlanner:
+    """The same weights in float32, without a cache between steps, and with nothing left out of answers."""
+    models = composer.models
+    assert isinstance(models.planner, LlavaPlanner)
+    whole = models.planner.config.model_copy(update={"write_boxes": True})
+    adapter = Path(composer.config.planner.adapter) if composer.config.planner.adapter else None
+    folder = room_weights(composer.config, "planner")
+    planner = LlavaPlanner.from_pretrained(folder, adapter, whole, models.vocabulary, half=False)
+    planner.prefix = FreshPrompt(planner.llava)
+    return planner
+
+
 @contextmanager
-def plain_models(models: Models, settings: PlainSettings) -> Iterator[Models]:
+def plain_models(composer: Composer, settings: PlainSettings) -> Iterator[Models]:
     """The three roles of a plain loop, on loaded models, while the body runs."""
-    planner, masker, inpainter = models.planner, models.masker, models.inpainter
-    assert isinstance(planner, LlavaPlanner) and isinstance(masker, SmartMask)
-    assert isinstance(inpainter, ControlNetInpainter)
-    fresh = planner.with_config(planner.config)
-    fresh.prefix = FreshPrompt(planner.llava)
+    models = composer.models
+    masker, inpainter = models.masker, models.inpainter
+    assert isinstance(masker, SmartMask) and isinstance(inpainter, ControlNetInpainter)
+    fresh = plain_planner(composer)
     plain_parts: dict[str, Any] = {
         "planner": fresh,
         "masker": with_steps(masker, settings.masker_steps, settings.masker_weight),

@@ -177,7 +177,7 @@ def against(
     clock: Callable[[], float],
 ) -> dict[str, Any]:
     """The first `part` objects of the plan, by a plain loop; how much longer it takes for the same ones."""
-    with plain_models(composer.models, settings) as models:
+    with plain_models(composer, settings) as models:
         timed = composed(composer, models, plan[:part], clock)
     same = sum(wall for wall, _ in ours.objects[:part])
     ratio = sum(wall for wall, _ in timed.objects) / same

@@ -154,7 +154,7 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
     from planner.guards import GuardConfig
 
     guards = GuardConfig(max_objects=config.max_objects, max_implied=config.planner.max_implied)
-    planning = PlannerConfig(guards=guards)
+    planning = PlannerConfig(guards=guards, write_boxes=config.planner.use_box)
     if config.planner.llava is not None:
         from planner.chat import ChatPlanner
 

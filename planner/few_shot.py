@@ -38,8 +38,10 @@ class FewShotPlanner(LlavaPlanner):
         styles."""
         from planner.language_model import load_tokenizer, prepare
         from planner.llava import load_base
+        from runtime.half_linear import half_linears
 
         llava = load_base(tuned.vision).requires_grad_(False)
+        half_linears(llava.model.language_model.layers)
         config = PlannerConfig(guards=GuardConfig(enabled=False))
         planner = cls(llava, load_tokenizer(prepare()), tuned.vision, corpus.vocabulary, {}, config)
         planner.teach(corpus, prompts)

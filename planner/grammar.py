@@ -79,7 +79,7 @@ class Answer(BaseModel):
         """The answer as text, without the line end."""
         if self.stop or self.cells is None:
             return STOP
-        box = "".join(f"{cell:02d}" for cell in self.cells)
+        box = cells_digits(self.cells)
         link = f" {' '.join(self.link)}{SEPARATOR}" if self.link else ""
         text = f"{self.label}{SEPARATOR}{link} {box}"
         return f"{text}{SEPARATOR} {self.description}" if self.description else text
@@ -87,6 +87,11 @@ class Answer(BaseModel):
     def listed(self) -> str:
         """The object as a list without places names it: label and description; stop stays "stop"."""
         return f"{self.label}{SEPARATOR} {self.description}" if self.description else self.label or STOP
+
+
+def cells_digits(cells: Cells) -> str:
+    """A per-cent box as the grammar writes it, `BOX_DIGITS` digits."""
+    return "".join(f"{cell:02d}" for cell in cells)
 
 
 def box_to_cells(box: Box, size: Size) -> Cells | None:
@@ -219,6 +224,7 @@ class AnswerAutomaton:
         max_description_tokens: longest description.
         plain: labels whose description may be left out; every other label must be described. None = all.
         links: relations that may be stated; empty = none.
+        box: stands where a box is due, without a choice; None = the box is chosen.
 
     Raises:
         ModelError: nothing at all is allowed.
@@ -232,8 +238,10 @@ class AnswerAutomaton:
         max_description_tokens: int = 16,
         plain: Collection[str] | None = None,
         links: Iterable[Link] = (),
+        box: Cells | None = None,
     ) -> None:
         self._tokens = tokens
+        self.box = box
         self._paths = [tokens.label_paths[label] for label in labels]
         if allow_stop:
             self._paths.append(tokens.stop)
@@ -302,6 +310,8 @@ class AnswerAutomaton:
     def _allowed_digits(self, index: int) -> tuple[int, ...]:
         """Digit `index` (0 to 7) of the box: second corners must not lie before first ones."""
         digits = self._tokens.digits
+        if self.box is not None:
+            return (digits[int(cells_digits(self.box)[index])],)
         if index < 4:
             return digits
         start = self._box + 1

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scene.seeds import StepSeed
 
 
+STAND_IN = (25, 25, 74, 74)  # per cent of the canvas: read as a box where none is decided
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 
 
@@ -80,6 +81,8 @@ class LlavaPlanner:
         adapter: Path | None = None,
         config: PlannerConfig | None = None,
         vocabulary: Vocabulary | None = None,
+        *,
+        half: bool = True,
     ) -> Self:
         """Load a weight folder.
 
@@ -88,6 +91,7 @@ class LlavaPlanner:
             adapter: a freshly tuned folder (`train`'s `export/`) to use instead; None = `path`.
             config: decoding and guards.
             vocabulary: the world's words; None = those stored with the weights.
+            half: keep the layers' weights in float16, which halves what is read per token (`runtime.half_linear`).
 
         Raises:
             UserError: weights or weight package missing.
@@ -96,7 +100,7 @@ class LlavaPlanner:
         from planner.weights import load_planner
 
         base = prepare()
-        llava, card = load_planner(adapter or path, base)
+        llava, card = load_planner(adapter or path, base, half=half)
         return cls(
             llava,
             load_tokenizer(base),
@@ -150,9 +154,11 @@ class LlavaPlanner:
         asked = due_links(automaton.label, situation, scene, self.config.guards) if self.links else []
         if asked:
             automaton.limit_links(asked)
+        twins = [layer.box for layer in scene.layers if layer.label == automaton.label and layer.box is not None]
+        boxed = self.config.write_boxes or bool(asked) or bool(twins)
+        automaton.box = None if boxed else STAND_IN
         self._advance(automaton, cursor, pick, until_head=False)
         answer, box = self._read_answer(automaton, scene)
-        twins = [layer.box for layer in scene.layers if layer.label == answer.label and layer.box is not None]
         if too_close(box, twins, self.config.guards):
             answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
             notes.append(f"another {answer.label} stood there: placed again")
@@ -163,7 +169,7 @@ class LlavaPlanner:
             scene,
             answer.label,
             answer.description or fixed,
-            box,
+            box if boxed else None,
             answer.link,
             [*notes, *moved],
             round(cursor.confidence, 4),

@@ -17,6 +17,7 @@ from planner.llava import LoraSettings, VisionConfig, load_base, trained_state
 from planner.prompt import Listing
 from runtime.config import Config
 from runtime.files import write_json
+from runtime.half_linear import half_linears
 from runtime.weights import read_weights, save_weights
 from scene.errors import UserError
 
@@ -141,12 +142,15 @@ def load_adapters(model: PeftModel, folder: Path) -> None:
     set_peft_model_state_dict(model, state)
 
 
-def load_planner(folder: Path, base: Path | None = None) -> tuple[LlavaForConditionalGeneration, PlannerCard]:
+def load_planner(
+    folder: Path, base: Path | None = None, *, half: bool = False
+) -> tuple[LlavaForConditionalGeneration, PlannerCard]:
     """SmolLM2 with a weight folder's tower, projector and merged adapters, in evaluation mode.
 
     Args:
         folder: from `export_planner`.
         base: converted language model; None = the cache.
+        half: its layers' weights are kept in float16 (`runtime.half_linear`), for use only.
 
     Raises:
         UserError: anything missing or not fitting.
@@ -155,4 +159,6 @@ def load_planner(folder: Path, base: Path | None = None) -> tuple[LlavaForCondit
     llava = load_base(card.vision, base)
     load_vision(llava, folder)
     merge_lora(llava, folder / ADAPTER, card.lora)
+    if half:
+        half_linears(llava.model.language_model.layers)
     return llava.eval().requires_grad_(False), card
