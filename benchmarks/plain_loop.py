@@ -1,8 +1,8 @@
 """The composition loop as one writes it down first, for `scene_speed.py` to compare ours with: the same weights,
 windows, candidates and objects, nothing remembered and nothing batched.
 
-At every step the planner reads its whole prompt anew, in one pass, with weights in float32, and writes its whole answer,
-box included; the masker evaluates the four branches of chained
+At every step the planner reads its whole prompt anew, in one pass, with weights in float32, and writes its whole
+answer, box included; the masker evaluates the four branches of chained
 guidance one after the other, at every step of the sampler anew, candidate by candidate (`masker_speed.plain_latents`);
 the inpainter is diffusers' own pipeline from pure noise, an object a call, in the same windows and tiles
 (`inpainter_speed.plain`), or on the full frame.

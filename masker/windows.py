@@ -181,18 +181,18 @@ def to_canvas(view: np.ndarray, window: Window, size: Size) -> np.ndarray:
     resolution = view.shape[0]
     cell = window.side / resolution
 
-    def weights(start: float, extent: int) -> np.ndarray:
-        # One row of interpolation weights per canvas pixel: a separable matrix product is exact,
-        # fast, and the same on every machine up to float rounding.
+    def taps(start: float, extent: int) -> tuple[slice, np.ndarray, np.ndarray, np.ndarray]:
+        """Canvas pixels that lie in the view, the two cells each lies between, and how near it is to the second."""
         position = (np.arange(extent) + 0.5 - start) / cell - 0.5
-        inside = (position > -0.5) & (position < resolution - 0.5)
-        lower = np.floor(position).astype(np.intp)
-        fraction = position - lower
-        matrix = np.zeros((extent, resolution), dtype=np.float64)
-        rows = np.arange(extent)[inside]
-        np.add.at(matrix, (rows, lower[inside].clip(0, resolution - 1)), 1 - fraction[inside])
-        np.add.at(matrix, (rows, (lower[inside] + 1).clip(0, resolution - 1)), fraction[inside])
-        return matrix
+        inside = np.flatnonzero((position > -0.5) & (position < resolution - 0.5))
+        span = slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+        lower = np.floor(position[span]).astype(np.intp)
+        fraction = (position[span] - lower).astype(np.float32)
+        return span, lower.clip(0, resolution - 1), (lower + 1).clip(0, resolution - 1), fraction
 
-    rows, columns = weights(window.y0, size.height), weights(window.x0, size.width)
-    return (rows @ view.astype(np.float64) @ columns.T).astype(np.float32)
+    down, top, bottom, below = taps(window.y0, size.height)
+    across, left, right, beyond = taps(window.x0, size.width)
+    rows = view[top] * (1 - below)[:, None] + view[bottom] * below[:, None]
+    canvas = np.zeros(size.shape, dtype=np.float32)
+    canvas[down, across] = rows[:, left] * (1 - beyond) + rows[:, right] * beyond
+    return canvas

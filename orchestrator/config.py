@@ -39,8 +39,8 @@ class PlannerSettings(Config):
     adapter: str | None = None
     """Folder that `smartscene train planner` wrote; replaces the trained parts. With `llava`: a peft LoRA."""
     use_box: bool = True
-    """Guide the masker with the planner's coarse box. False: the planner decides none either, but where the prompt relates
-    two things or one of the label is there (`planner.decoding.PlannerConfig.write_boxes`)."""
+    """Guide the masker with the planner's coarse box. False: the planner decides none either, but where the prompt
+    relates two things or one of the label is there (`planner.decoding.PlannerConfig.write_boxes`)."""
     max_implied: int = Field(3, ge=0)
     """How many objects the planner may add that the prompt does not name."""
 

@@ -27,8 +27,8 @@ class PlannerConfig(Config):
     """Boxes: each coordinate is a quantile of its predicted distribution, drawn from the middle `box_spread` of all
     quantiles by the step's generator. 0 = the median box, whatever the seed; 1 = a plain draw."""
     write_boxes: bool = True
-    """False: a box is decided only where something asks for one (a relation of the prompt, another object of the label);
-    elsewhere `STAND_IN` is read in its place, eight choices fewer, and the proposal has none."""
+    """False: a box is decided only where something asks for one (a relation of the prompt, another object of the
+    label); elsewhere `STAND_IN` is read in its place, eight choices fewer, and the proposal has none."""
     max_rulings: int = Field(default=4, ge=1)
     """A guarded choice is checked again, at most this often."""
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import LlavaForConditionalGeneration
 
 
-FEW_TOKENS = 4096  # up to so many rows of the head are gathered; copying more costs more than multiplying all
+FEW_TOKENS = 1024  # so many rows of the head are gathered when they are needed; of more the gathered ones are kept
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class PrefixCache:
         """Tokens that `read` has fed to the model, in all."""
         self._chunks: list[tuple[int, ...]] = []
         self._cache: Any = None
+        self._heads: dict[tuple[int, ...], nn.Module] = {}
 
     def read(self, chunks: Sequence[Sequence[int]]) -> Cursor:
         """The cache after these pieces. Pieces that the last call shares from the front are not read again; the rest of
@@ -103,11 +105,29 @@ class PrefixCache:
         import torch
 
         assert cursor.hidden is not None
-        weight, wanted = self.llava.lm_head.weight, torch.as_tensor(tokens)
+        weight = self.llava.lm_head.weight
         with torch.inference_mode():
-            if len(tokens) > FEW_TOKENS:
-                return torch.nn.functional.linear(cursor.hidden, weight)[wanted]
-            return torch.nn.functional.linear(cursor.hidden, weight[wanted])
+            if len(tokens) <= FEW_TOKENS:
+                return torch.nn.functional.linear(cursor.hidden, weight[torch.as_tensor(tokens)])
+            wanted = tuple(tokens)
+            if wanted not in self._heads:
+                self._heads[wanted] = _head_of(weight[torch.as_tensor(tokens)])
+            logits: torch.Tensor = self._heads[wanted](cursor.hidden[None])[0]
+            return logits
+
+
+def _head_of(rows: torch.Tensor) -> nn.Module:
+    """A head for some tokens, (1, D) to (1, len(rows))."""
+    import torch
+
+    from runtime.half_linear import half_linears
+
+    with torch.device("meta"):
+        head = torch.nn.Linear(rows.shape[1], rows.shape[0], bias=False)
+    head.weight = torch.nn.Parameter(rows, requires_grad=False)
+    holder = torch.nn.Sequential(head)
+    half_linears(holder)
+    return holder
 
 
 def crop(cursor: Cursor) -> None:

@@ -110,6 +110,17 @@ def test_seeds_move_boxes_and_nothing_else(planner):
     assert len({still.propose(scene, "a boy", seed=StepSeed(run, 0)).box for run in range(6)}) == 1
 
 
+def test_a_box_is_decided_only_where_something_asks_for_it(planner):
+    lazy = planner.with_config(PlannerConfig(write_boxes=False))
+    whole, bare = (p.propose(scene_of("sky", "grass"), "a dog", seed=SEED) for p in (planner, lazy))
+    assert (bare.label, bare.box) == (whole.label, None)
+    assert whole.box is not None
+    others = [label for label in ENTRIES if label != "dog"]
+    twin = lazy.propose(scene_of("sky", "grass", "dog"), "two dogs", seed=SEED, rejected=others)
+    assert twin.label == "dog"
+    assert twin.box is not None
+
+
 def test_a_twin_is_placed_apart_where_the_model_can(planner, monkeypatch):
     whole = np.ones(SIZE.shape, dtype=bool)
     scene = LayeredScene(SIZE, "", (*scene_of("sky", "grass").layers, Layer(5, "dog", "a dog", whole)))
