@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
 from planner.grammar import LINKS, Answer
-from planner.links import prompt_links, true_link
+from planner.links import meet, prompt_links, true_link
 from planner.phrases import Phraser, with_copies
 from planner.pictures import layout_steps, shown_share
 from planner.prompt import PlannedObject, object_answer
@@ -22,9 +22,11 @@ from scene.corpus.sequences import LayoutSequence, SequenceObject, entry_picture
 from scene.corpus.store import Corpus
 from scene.errors import UserError
 from scene.geometry import Box, Size
+from scene.relations import mask_relations
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
+IMPLIED = 3  # as many as the guards let a planner add
 SEEN_FROM = 0.6  # share of an object that has to show before it is asked for its box
 
 
@@ -74,6 +76,7 @@ class CorpusLessons:
         rephrase_share: how often it does.
         copies_share: how often, of these, an object is repeated and the prompt tells the number.
         looks: of so many objects in each picture the answer is followed by the question where they are.
+        prune_share: how often, where a prompt worded anew names something, most of what it does not name is left out.
     """
 
     def __init__(
@@ -86,9 +89,11 @@ class CorpusLessons:
         rephrase_share: float = 0.0,
         copies_share: float = 0.0,
         looks: int = 0,
+        prune_share: float = 0.0,
     ) -> None:
         self.corpus, self.source, self.links, self.phraser = corpus, PlanSource(corpus, split), links, phraser
         self.rephrase_share, self.copies_share, self.looks = rephrase_share, copies_share, looks
+        self.prune_share = prune_share
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
         self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
@@ -146,7 +151,36 @@ class CorpusLessons:
                 layers, counted = copied
                 record = replace(record, layers=layers)
         plan = self.source.plan(record, "")
-        return record, replace(plan, prompt=self.phraser.prompt(plan.objects, record.recipe, rng, counted))
+        prompt, named = self.phraser.prompt(plan.objects, record.recipe, rng, counted)
+        if named and rng.random() < self.prune_share:
+            record = replace(record, layers=self._pruned(record.layers, named, rng))
+        return record, self.source.plan(record, prompt)
+
+    def _pruned(
+        self, layers: Sequence[LayerRecord], named: Collection[str], rng: random.Random
+    ) -> tuple[LayerRecord, ...]:
+        """Surfaces, what is named, what carries it, and up to `IMPLIED` others; in the same order.
+
+        Of a corpus scene a prompt names half: who learns from the whole scene puts what is common before what is asked.
+        """
+        kept = {at for at, layer in enumerate(layers) if layer.label in named or layer.label in self.surfaces}
+        for at in sorted(kept, reverse=True):  # what lies on top first: its carrier may be carried itself
+            if layers[at].label not in self.surfaces:
+                kept |= self._carriers(layers, at)
+        others = [at for at in range(len(layers)) if at not in kept]
+        kept |= set(rng.sample(others, k=min(len(others), rng.randint(0, IMPLIED))))
+        return tuple(layer for at, layer in enumerate(layers) if at in kept)
+
+    def _carriers(self, layers: Sequence[LayerRecord], at: int) -> set[int]:
+        """Positions of the things that the layer at `at` stands on, and what these stand on."""
+        box, mask = self.corpus.box(layers[at]), self.corpus.mask(layers[at])
+        for below in range(at):
+            other = self.corpus.box(layers[below])
+            if layers[below].label in self.surfaces or box is None or other is None or not meet(box, other):
+                continue
+            if "on" in mask_relations(mask, self.corpus.mask(layers[below]), True):
+                return {below} | self._carriers(layers, below)
+        return set()
 
     def _links(
         self, layers: Sequence[LayerRecord], steps: Sequence[int], plan: Plan

@@ -52,7 +52,7 @@ def true_link(
     boxes = {i: found for i in others if (found := Box.from_mask(masks[i])) is not None}
     if box is None or not boxes:
         return None
-    deep = {i: mask_relations(masks[last], masks[i], True) for i in boxes if _meet(box, boxes[i])}
+    deep = {i: mask_relations(masks[last], masks[i], True) for i in boxes if meet(box, boxes[i])}
     for link in wanted:
         for i, other in boxes.items():
             if labels[i] == link[1] and (link[0] in deep.get(i, ()) or link[0] in box_relations(box, other)):
@@ -79,7 +79,8 @@ def corpus_relations(corpus: Corpus) -> RelationOf:
     return relation_of
 
 
-def _meet(a: Box, b: Box) -> bool:
+def meet(a: Box, b: Box) -> bool:
+    """Whether two boxes share a pixel."""
     return a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1
 
 
@@ -94,9 +95,9 @@ def holds(link: str, box: Box, other: Box) -> bool:
         (x, _), lowest = box.center, box.y1
         return other.x0 <= x <= other.x1 and other.y0 < lowest <= other.y1
     if link == "in front of":
-        return box.y1 >= other.y1 and _meet(box, other)
+        return box.y1 >= other.y1 and meet(box, other)
     if link in ("behind", "inside"):
-        return _meet(box, other)
+        return meet(box, other)
     return link in box_relations(box, other)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,8 +77,10 @@ class Phraser:
     typo_chance: float = 0.12
     word_chance: float = 0.3
 
-    def prompt(self, objects: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str = "") -> str:
-        """One prompt, true of the scene.
+    def prompt(
+        self, objects: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str = ""
+    ) -> tuple[str, frozenset[str]]:
+        """One prompt, true of the scene, and the labels that it names.
 
         Args:
             objects: of the scene, surfaces included.
@@ -88,11 +90,23 @@ class Phraser:
         """
         things = [item for item in objects if self.vocabulary.kind(item.label) != "surface"]
         if not things:
-            return self._place(recipe, rng)
+            return self._place(recipe, rng), frozenset()
         kinds = {"lists": 4.0, "relations": 3.0, "people": 1.0, "themed": 1.5, "counts": 0.5}
         kind = "counts" if counted else rng.choices(list(kinds), list(kinds.values()))[0]
         text = getattr(self, f"_{kind}")(things, recipe, rng, counted)
-        return slip(text, rng) if rng.random() < self.typo_chance else text
+        named = self._names(text, things)
+        return slip(text, rng) if rng.random() < self.typo_chance else text, named
+
+    def _names(self, text: str, things: Sequence[PlannedObject]) -> frozenset[str]:
+        """Labels of which a text holds a word or a description."""
+        lowered = text.lower()
+
+        def forms(item: PlannedObject) -> Iterator[str]:
+            yield from (item.description, item.label, self.vocabulary.plural(item.label))
+            yield from self.vocabulary.synonyms(item.label)
+            yield from self.book.words.get(item.label, ())
+
+        return frozenset(item.label for item in things if any(form.lower() in lowered for form in forms(item)))
 
     def _place(self, recipe: str, rng: random.Random) -> str:
         return rng.choice(self.book.places.get(recipe.split("/")[0]) or ("a room",))

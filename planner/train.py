@@ -66,6 +66,9 @@ class PlannerTrainConfig(Config):
     """How often a prompt is worded by the phrase book, where there is one."""
     copies_share: float = Field(default=0.35, ge=0, le=1)
     """How often, of these, an object is repeated and its number told."""
+    prune_share: float = Field(default=0.0, ge=0, le=1)
+    """How often, where a prompt worded anew names something, the scene keeps little that it does not name: half of a
+    corpus scene is not named, and a planner that learns from whole scenes puts the common before what is asked."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
     looks: int = Field(default=0, ge=0)
@@ -264,6 +267,7 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
         rephrase_share=config.rephrase_share,
         copies_share=config.copies_share,
         looks=config.looks,
+        prune_share=config.prune_share,
     )
 
 

@@ -26,7 +26,8 @@ SCENE = [
 
 @pytest.mark.parametrize("seed", range(150))
 def test_prompts_are_true_of_the_scene(seed):
-    text = Phraser(BOOK, WORLD, typo_chance=0).prompt(SCENE, "living_room/dining", random.Random(seed))
+    text, named = Phraser(BOOK, WORLD, typo_chance=0).prompt(SCENE, "living_room/dining", random.Random(seed))
+    assert {label for label in WORLD.counts(text) if label in ("sofa", "chair", "cat")} <= named, text
     counts = {"sofa": 1, "chair": 2, "cat": 1}
     for label, count in WORLD.counts(text).items():
         if label in counts:
@@ -39,7 +40,7 @@ def test_prompts_are_true_of_the_scene(seed):
 
 def test_counted_prompts_tell_the_number():
     phraser = Phraser(BOOK, WORLD, typo_chance=0)
-    texts = [phraser.prompt(SCENE, "living_room/dining", random.Random(seed), "chair") for seed in range(30)]
+    texts = [phraser.prompt(SCENE, "living_room/dining", random.Random(seed), "chair")[0] for seed in range(30)]
     assert all(WORLD.counts(text).get("chair") == 2 for text in texts)
     assert len(set(texts)) > 20
 
@@ -77,6 +78,24 @@ def test_lessons_depend_on_their_number_alone(corpus):
         a, b = first.lesson(number, 0, 3), second.lesson(number, 0, 3)
         assert (a.prompt, a.answers, a.steps) == (b.prompt, b.answers, b.steps)
     assert len({first.lesson(number, 0, 2).prompt for number in range(20)}) > 12
+
+
+def test_pruned_scenes_keep_what_is_named_and_its_order(corpus):
+    phraser = Phraser(BOOK, corpus.vocabulary, typo_chance=0)
+    whole = CorpusLessons(corpus, "train", phraser=phraser, rephrase_share=1.0)
+    pruned = CorpusLessons(corpus, "train", phraser=phraser, rephrase_share=1.0, prune_share=1.0)
+    fewer = 0
+    for number in range(20):
+        all_of_it, part = whole.lesson(number, 0, 2), pruned.lesson(number, 0, 2)
+        assert part.prompt == all_of_it.prompt
+        labels = [answer.label for answer in part.answers]
+        named = {label for label in corpus.vocabulary.counts(part.prompt) if corpus.vocabulary.kind(label) != "surface"}
+        before = [answer.label for answer in all_of_it.answers]
+        assert named & set(before) <= set(labels), part.prompt
+        rest = iter(before)
+        assert all(label in rest for label in labels)  # a part of it, in its order
+        fewer += len(labels) < len(before)
+    assert fewer > 2
 
 
 def test_missing_phrase_book():
