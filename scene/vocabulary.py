@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
-NUMBER_WORDS = {
-    "a": 1, "an": 1, "one": 1, "another": 1, "two": 2, "both": 2, "couple": 2, "pair": 2, "three": 3, "several": 3,
-    "few": 3, "some": 2, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-}  # fmt: skip
+from scene.reading import DETERMINERS, PREPOSITIONS, WORD, Mention, Name, mentions, stated
+from scene.words import plurals, reading_words
 
 # Function words, verbs and adjectives that never name an object; the rest of the words after a determiner
 # or a preposition are taken for one. A closed list on purpose: no tagger weights ship in any package here.
@@ -36,40 +33,34 @@ _NOT_OBJECTS = frozenset(
     air way distance them him something someone nothing everything everyone group row fun piece
     """.split()
 )
-_DETERMINERS = frozenset(NUMBER_WORDS) | frozenset("the his her their its my your our this these those some".split())
-_PREPOSITIONS = frozenset(
-    "under over above below beneath behind beside near in on at by with inside into onto around of between".split()
-)
-_WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
-
-
-@dataclass(frozen=True)
-class Mention:
-    """A category named in a text: how many, and where (character offsets, half-open)."""
-
-    label: str
-    count: int
-    start: int
-    end: int
 
 
 class Vocabulary:
     """Categories of one world.
 
     Args:
-        name: name of the world.
+        name: name of the world; the words that `scene.words.reading_words` has for it are understood, too.
         entries: label -> {kind, synonyms, plural, plural_only, mass}; see `configs/worlds/park.yaml`.
+        plain: whether only the words of the entries are understood, name by name and without regard to what a sentence
+            makes of them: the reader that convicts generated prompts (`scene.corpus.claims`), and that no corpus's
+            bytes may depend on.
     """
 
-    def __init__(self, name: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
-        self.name = name
+    def __init__(self, name: str, entries: Mapping[str, Mapping[str, Any]], plain: bool = False) -> None:
+        self.name, self._is_plain = name, plain
         self.entries = {label: dict(entry or {}) for label, entry in entries.items()}
+        self._reading = reading_words("" if plain else name)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Reads a world file (YAML with `name` and `labels`)."""
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return cls(data["name"], data["labels"])
+
+    @cached_property
+    def plain(self) -> Self:
+        """The same categories, read word by word (see `plain` above)."""
+        return self if self._is_plain else type(self)(self.name, self.entries, plain=True)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -100,8 +91,21 @@ class Vocabulary:
 
     @cached_property
     def _forms(self) -> dict[str, tuple[str, bool]]:
-        """Surface form -> (label, is plural)."""
+        """Surface form -> (label, is plural); "" for phrases that name nothing. Later assignments outrank earlier ones."""
         forms: dict[str, tuple[str, bool]] = {}
+        for word in self._reading.nothing:
+            forms.update({form: ("", False) for form in (word, *plurals(word))})
+        others = {
+            word.lower(): label
+            for label, found in self._reading.words.items()
+            if label in self.entries
+            for word in found
+        }
+        if not self._is_plain:
+            others |= {word: label for label, entry in self.entries.items() for word in entry.get("synonyms", ())}
+        for word, label in others.items():
+            forms.update({form: (label, True) for form in plurals(word)})
+        forms.update({word: (label, False) for word, label in others.items()})
         for label, entry in self.entries.items():
             for word in (label, *entry.get("synonyms", ())):
                 forms.setdefault(pluralise(word), (label, True))
@@ -126,35 +130,52 @@ class Vocabulary:
         only indefinite or numbered mentions add up.
         """
         lowered = text.lower()
+        return (stated if self._is_plain else mentions)(lowered, self._names(lowered))
+
+    def _names(self, lowered: str) -> list[Name]:
+        """Every name in a text, asked for or not."""
         found = []
         for match in self._pattern.finditer(lowered):
             label, is_plural = self._forms[_normal(match.group(), self._forms)]
-            count = self._count_before(lowered[: match.start()], is_plural and not self._fixed_number(label))
-            found.append(Mention(label, count, match.start(), match.end()))
+            entry = self.entries.get(label, {})
+            collective = bool(entry.get("mass")) or label in self._reading.collective
+            found.append(
+                Name(
+                    label,
+                    match.start(),
+                    match.end(),
+                    plural=is_plural and not (entry.get("mass") or entry.get("plural_only")),
+                    counted=not collective,
+                    pairs=bool(entry.get("plural_only")),
+                    person=entry.get("kind") == "person",
+                    verb=match.group() in self._reading.verbs,
+                )
+            )
         return found
 
     def counts(self, text: str) -> dict[str, int]:
         """How many of each category a text asks for; repeated mentions of one object do not add up."""
         wanted: dict[str, int] = {}
         for mention in self.find(text):
-            before = _WORD.findall(text.lower()[: mention.start])
-            adds = bool(before) and before[-1] == "another"
-            wanted[mention.label] = (
-                wanted.get(mention.label, 0) + 1 if adds else max(wanted.get(mention.label, 0), mention.count)
-            )
+            before = wanted.get(mention.label, 0)
+            wanted[mention.label] = before + mention.count if mention.adds else max(before, mention.count)
         return wanted
 
     def canonical(self, text: str) -> str | None:
         """The category of a short description: exact form first, else its last known noun; None if unknown."""
         lowered = " ".join(text.lower().split())
-        if lowered in self._forms:
-            return self._forms[lowered][0]
-        mentions = self.find(lowered)
-        return mentions[0].label if mentions else None
+        if exact := self.exact(lowered):
+            return exact
+        named = self.find(lowered) or [name for name in self._names(lowered) if name.label]
+        return named[0].label if named else None
 
     def exact(self, text: str) -> str | None:
         """The category whose name, synonym or plural a text is, word for word; None if it is none."""
-        return self._forms.get(" ".join(text.lower().split()), (None, False))[0]
+        return self._forms.get(" ".join(text.lower().split()), ("", False))[0] or None
+
+    def forms(self) -> tuple[str, ...]:
+        """Every name as it may be written, plurals included."""
+        return tuple(form for form, (label, _) in self._forms.items() if label)
 
     def unknown(self, text: str) -> list[str]:
         """Words that seem to name an object but belong to no category, in order, each once.
@@ -162,15 +183,15 @@ class Vocabulary:
         A word counts when it follows a determiner, number or preposition (adjectives between are skipped).
         """
         lowered = text.lower()
-        spans = [(mention.start, mention.end) for mention in self.find(lowered)]
+        spans = [(mention.start, mention.end) for mention in self._names(lowered)]
         unknown: list[str] = []
         expects = True  # a prompt may open with a bare noun
-        for match in _WORD.finditer(lowered):
+        for match in WORD.finditer(lowered):
             word = match.group()
             inside = any(start <= match.start() < end for start, end in spans)
             if inside:
                 expects = False
-            elif word in _DETERMINERS or word in _PREPOSITIONS or word == "and":
+            elif word in DETERMINERS or word in PREPOSITIONS or word == "and":
                 expects = True
             elif word in _NOT_OBJECTS or word.isdigit():
                 continue
@@ -179,22 +200,6 @@ class Vocabulary:
                     unknown.append(word)
                 expects = False
         return unknown
-
-    def _fixed_number(self, label: str) -> bool:
-        entry = self.entries[label]
-        return bool(entry.get("mass") or entry.get("plural_only"))
-
-    @staticmethod
-    def _count_before(before: str, is_plural: bool) -> int:
-        words = _WORD.findall(before)[-4:]
-        for word in reversed(words):
-            if word.isdigit():
-                return max(1, min(int(word), 20))
-            if word in NUMBER_WORDS and (is_plural or NUMBER_WORDS[word] == 1):
-                return max(NUMBER_WORDS[word], 2 if is_plural else 1)
-            if word in _DETERMINERS or word in _PREPOSITIONS or word == "and":
-                break
-        return 2 if is_plural else 1
 
 
 def _normal(text: str, forms: Mapping[str, object]) -> str:

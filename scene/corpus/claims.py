@@ -93,7 +93,7 @@ def false_claims(text: str, vocabulary: Vocabulary, labels: Sequence[str], masks
     """One line for every count and relation of a prompt that the layers do not bear out."""
     wrong = [
         f"says {count} x {label}, the scene has {labels.count(label)}"
-        for label, count in vocabulary.counts(text).items()
+        for label, count in vocabulary.plain.counts(text).items()
         if labels.count(label) < count
     ]
     for claim in relation_claims(text, vocabulary):

@@ -1,0 +1,273 @@
+"""Which named things a prompt asks for, and how many: numbers before and after a name, pairs and dozens, "no", corrections,
+names that only describe ("a glass bowl", "the dog's basket") and names for what was named before ("the bed": the bunk bed).
+
+Everything is read off the words, one clause at a time; no model. `Vocabulary.find` calls this; where an object stands is read
+by `scene.clauses`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+NUMBER_WORDS = {
+    "a": 1, "an": 1, "one": 1, "another": 1, "two": 2, "both": 2, "couple": 2, "pair": 2, "three": 3, "several": 3,
+    "few": 3, "some": 2, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "single": 1, "twin": 2, "trio": 3, "many": 3, "eleven": 11, "twelve": 12, "half-dozen": 6,
+}  # fmt: skip
+DETERMINERS = (
+    frozenset(NUMBER_WORDS) | {"dozen"} | frozenset("the his her their its my your our this these those some".split())
+)
+PREPOSITIONS = frozenset(
+    "under over above below beneath behind beside near in on at by with inside into onto around of between".split()
+)
+MOST = 20  # larger numbers are read as this
+LOOK_BACK = 4  # words before a name in which its number stands
+WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
+_UNITS = {"pair": 2, "pairs": 2, "couple": 2, "dozen": 12, "dozens": 12}
+_VAGUE = frozenset("some few several many both couple pair".split())
+_GROUPS = frozenset("set sets row rows group groups line collection array trio bunch stack".split())
+_MEASURES = frozenset(
+    "seater seat drawer door tier person legged piece burner year storey story inch cm m ft foot metre meter slice speed".split()
+)
+_NUMBER = r"(?:half a dozen|a dozen|\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+_MARKS = (
+    r"(?:(?:no|nope|well|wait|sorry|rather|actually)\s*[,.…–—-]+|or rather|oh wait|i mean|i meant|make that|make it|"
+    r"scratch that|sorry|no wait|that is to say|correction)"
+)
+_CORRECTED = re.compile(
+    rf"\s*[,.…;:–—-]+\s*(?:{_MARKS}[\s,.…:–—-]*)+(?:[\w'-]+\s+){{0,3}}$|\s+or rather\s+(?:[\w'-]+\s+){{0,3}}$"
+)
+_AFTER = re.compile(
+    rf"\s*(?P<stop>[,:(–—-]*)\s*(?P<cue>(?:{_MARKS}[\s,.…:–—-]*)+|say,?|make it|let's say|maybe|perhaps|about|for|x|×)?\s*"
+    rf"(?P<number>{_NUMBER})(?P<tail>\s+of (?:them|those|these)|\s+in (?:all|total|number)|\s+altogether|"
+    r"\s+(?:people|persons|guests|friends|players|diners|kids|children))?"
+    r"\s*(?:$|[,.;:!?)]|(?:at|around|in|on|by|and|with|along|near|please)\b)"
+)
+_NEGATED = re.compile(
+    r"\b(?:(?:no|without|zero|minus|lacks|lacking)(?: (?:any|a|an|the|single|more|other))*(?: (?!than\b|more\b|less\b|fewer\b|"
+    r"longer\b|one\b|matter\b|need\b)[a-z'-]+)?|(?:not|isn't|aren't|never|instead of|rather than|except(?: for)?|neither|nor|"
+    r"(?:does|do|did)(?:n't| not) (?:have|want|need|include|add|draw|show|like))(?: (?:a|an|any|the|single))*(?: [a-z'-]+)?)\s+$"
+)
+_ALSO_NOT = re.compile(r"\s*,?\s*(?:or|nor)\s+(?:an?\s+|any\s+|the\s+)?(?:[a-z'-]+\s+)?$")
+_JOINED = re.compile(r"\s*(?:,|and|&|plus|as well as|,\s*and)\s+(?P<first>[a-z0-9]+)\s+(?:[a-z'-]+\s+){0,3}$")
+_VERB_BEFORE = re.compile(r"\b(?:to|i|we|they|you|he|she|who|can|could|will|would|must|let's|us)\s+$")
+_VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|them)\b")
+_OPENING = re.compile(
+    r"\W*(?:(?:please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
+    r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
+)
+_PICTURED = re.compile(r"\s*(?:of|with|where|showing|in which|that shows)\b")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A category named in a text: how many, and where (character offsets, half-open).
+
+    `adds`: besides those of the label named before ("another"). `told`: the text says how many.
+    """
+
+    label: str
+    count: int
+    start: int
+    end: int
+    adds: bool = False
+    told: bool = False
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name as it stands in a text.
+
+    Attributes:
+        label: its category; "" where the phrase asks for nothing.
+        start, end: character offsets, half-open.
+        plural: several are meant where nothing else is said.
+        counted: a number before it is a number of objects (not so with "bread", or with "flowers", a bunch in one model).
+        pairs: one object comes in pairs ("shoes").
+        person: someone, not something.
+        verb: the word is a verb as often.
+    """
+
+    label: str
+    start: int
+    end: int
+    plural: bool = False
+    counted: bool = True
+    pairs: bool = False
+    person: bool = False
+    verb: bool = False
+
+
+def number_before(before: str, name: Name) -> tuple[int, bool]:
+    """How many of a name the words before it ask for, and whether they say so.
+
+    Args:
+        before: the text up to the name, lower case.
+        name: the name.
+    """
+    words = WORD.findall(before)
+    for back in range(1, min(LOOK_BACK, len(words)) + 1):
+        word, earlier = words[-back], words[-back - 1 :: -1] if back < len(words) else []
+        number = _number(word)
+        if word in _UNITS and not (word in ("pair", "couple") and not name.pairs):
+            number = round(_units(earlier, word) * (1 if name.pairs and word != "dozen" else _UNITS[word]))
+            return max(1, min(number, MOST)), True
+        if number is not None and not (back > 1 and words[-back + 1] in _MEASURES):
+            if name.plural:
+                least = 1 if word.isdigit() or word == "single" else 2
+                return max(least, min(number, MOST)), number > 1
+            exact = word not in _VAGUE and (name.pairs or back == 1)
+            if number == 1 or word.isdigit() or (exact and name.counted):
+                return (max(1, min(number, MOST)) if name.counted else 1), True
+        of_group = word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
+        if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
+            break
+    return (2, False) if name.plural else (1, False)
+
+
+def _number(word: str) -> int | None:
+    return int(word) if word.isdigit() else NUMBER_WORDS.get(word)
+
+
+def _units(earlier: Sequence[str], unit: str) -> float:
+    """How many dozens or pairs, by the words before, nearest first."""
+    if earlier[:1] == ["half"] or earlier[:2] == ["a", "half"]:
+        return 0.5
+    skipped = [word for word in earlier[:2] if word not in ("just", "only", "more")]
+    return (_number(skipped[0]) if skipped else None) or (2 if unit.endswith("s") else 1)
+
+
+def stated(text: str, names: Sequence[Name]) -> list[Mention]:
+    """All names with the numbers before them, whatever the sentence makes of them; arguments as for `mentions`."""
+    counts = [number_before(text[: name.start], name)[0] for name in names]
+    return [
+        Mention(name.label, count, name.start, name.end, adds=WORD.findall(text[: name.start])[-1:] == ["another"])
+        for name, count in zip(names, counts, strict=True)
+    ]
+
+
+def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
+    """What a prompt asks for, of the names in it.
+
+    Args:
+        text: the prompt, lower case.
+        names: the names in it, in order, those that ask for nothing included.
+    """
+    found: list[Mention] = []
+    asked: list[Name] = []
+    before: tuple[Name, bool] | None = None  # the name before, and whether it is one that must not be there
+    for i, name in enumerate(names):
+        if not name.label:
+            continue
+        follows = names[i + 1] if i + 1 < len(names) else None
+        lead = text[before[0].end : name.start] if before else text[: name.start]
+        negated = bool(_NEGATED.search(lead)) or (before is not None and before[1] and bool(_ALSO_NOT.match(lead)))
+        if negated or _describes(text, name, follows) or _is_verb(text, name) or _is_frame(text, name, asked):
+            before = (name, negated)
+            continue
+        if asked and found and _CORRECTED.match(text[asked[-1].end : name.start]):
+            found.pop()
+            asked.pop()
+        count, told = number_before(text[: name.start], name)
+        if not told and name.plural:
+            count, told = _number_after(text[name.end :], count)
+        elif name.plural:
+            count = _mended_number(text[name.end :], count)
+        mention = _named_before(text, Mention(name.label, count, name.start, name.end, told=told), found)
+        found.append(replace(mention, adds=_adds(text, mention, found)))
+        asked.append(name)
+        before = (name, False)
+    return _without_headings(text, found)
+
+
+def _describes(text: str, name: Name, follows: Name | None) -> bool:
+    """Whether a name only says what kind the next thing is: "a glass bowl", "the dog's basket"."""
+    if follows is None:
+        return False
+    between = text[name.end : follows.start]
+    if re.fullmatch(r"(?:'s|s'|')\s+(?:[a-z-]+\s+)?", between):
+        return not name.person
+    words = WORD.findall(text[: name.start])[-2:]
+    return between in (" ", "-") and not name.plural and bool(words) and bool(DETERMINERS & set(words))
+
+
+def _is_verb(text: str, name: Name) -> bool:
+    """Whether a word that may be a verb is one here: "watch the telly", "to plant"."""
+    if not name.verb:
+        return False
+    words = WORD.findall(text[: name.start])[-1:]
+    named = bool(words) and (words[0] in DETERMINERS or words[0] in PREPOSITIONS or words[0] == "and")
+    return bool(_VERB_BEFORE.search(text[: name.start])) or (not named and bool(_VERB_AFTER.match(text[name.end :])))
+
+
+def _is_frame(text: str, name: Name, asked: Sequence[Name]) -> bool:
+    """Whether a name is the picture that is asked for ("a photo of a street"), not something in it."""
+    word = text[name.start : name.end].split()[-1]
+    if asked or word not in ("picture", "photo", "photograph", "painting", "poster", "portrait"):
+        return False
+    return bool(_OPENING.match(text[: name.start]) and _PICTURED.match(text[name.end :]))
+
+
+def _number_after(after: str, count: int) -> tuple[int, bool]:
+    """A number that follows: "chairs, say four", "bicycles: two of them", "chairs for three"."""
+    match = _AFTER.match(after)
+    if match and (match["stop"] or match["cue"] or match["tail"]):
+        return _value(match["number"]), True
+    return count, False
+
+
+def _mended_number(after: str, count: int) -> int:
+    """The number before, unless it is taken back: "two sofas, no, make it three"."""
+    match = _AFTER.match(after)
+    return _value(match["number"]) if match and re.match(_MARKS, match["cue"] or "") else count
+
+
+def _value(number: str) -> int:
+    if number.isdigit():
+        return max(1, min(int(number), MOST))
+    return {"half a dozen": 6, "a dozen": 12}.get(number) or NUMBER_WORDS[number]
+
+
+def _named_before(text: str, mention: Mention, found: Sequence[Mention]) -> Mention:
+    """ "The bed" is the bunk bed that was named before it, not one more bed."""
+    word = text[mention.start : mention.end]
+    last = WORD.findall(text[: mention.start])[-1:]
+    if " " in word or not last or last[0] not in ("the", "its", "their", "this", "that", "his", "her", "my"):
+        return mention
+    for earlier in reversed(found):
+        if earlier.label == mention.label:
+            return mention
+        if text[earlier.start : earlier.end].endswith(" " + word):
+            return replace(mention, label=earlier.label)
+    return mention
+
+
+def _adds(text: str, mention: Mention, found: Sequence[Mention]) -> bool:
+    """Whether a mention is of things besides those named before: "another", "a red chair and a blue chair"."""
+    last = WORD.findall(text[: mention.start])[-2:]
+    same = [earlier for earlier in found if earlier.label == mention.label]
+    if last and last[-1] in ("another", "second"):
+        return True
+    if last == ["the", "other"] and len(same) == 1 and same[0].count == 1:
+        return True
+    if not found or found[-1].label != mention.label or not (mention.told and found[-1].told):
+        return False
+    return bool(_JOINED.match(text[found[-1].end : mention.start]))
+
+
+def _without_headings(text: str, found: Sequence[Mention]) -> list[Mention]:
+    """Leaves out bare plurals that the next sentence or list says more about: "bins out tonight: two wheelie bins"."""
+    kept = []
+    for i, mention in enumerate(found):
+        word, bare = text[mention.start : mention.end], not mention.told and mention.count > 1
+        later = found[i + 1 :] if bare else ()
+        if not any(
+            other.label != mention.label
+            and text[other.start : other.end].endswith(" " + word)
+            and re.search(r"[:.;!?–—]", text[mention.end : other.start])
+            for other in later
+        ):
+            kept.append(mention)
+    return kept

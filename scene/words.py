@@ -1,0 +1,60 @@
+"""Words that are understood in prompts but never written: the everyday English for the labels of a world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class ReadingWords:
+    """What a prompt may say besides the labels and synonyms of a world file.
+
+    Attributes:
+        words: label -> other words for it.
+        collective: labels of which one model shows many.
+        verbs: words that are names only where they do not stand as verbs.
+        nothing: phrases that hold a name and ask for no object ("bus stop").
+    """
+
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    collective: frozenset[str] = frozenset()
+    verbs: frozenset[str] = frozenset()
+    nothing: tuple[str, ...] = ()
+
+
+@cache
+def reading_words(world: str) -> ReadingWords:
+    """Those of a world by its name (`scene/data/WORLD_words.yaml`); none where nobody wrote any."""
+    path = DATA / f"{world}_words.yaml"
+    if not world.isidentifier() or not path.is_file():
+        return ReadingWords()
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    words = {label: tuple(found) for label, found in data["words"].items()}
+    return ReadingWords(words, frozenset(data["collective"]), frozenset(data["verbs"]), tuple(data["nothing"]))
+
+
+def plurals(word: str) -> set[str]:
+    """How the plural of a word may be written, usual irregular ones included; unlike `pluralise`, which writes one."""
+    found = {word if word.endswith("s") and not word.endswith("ss") else word + "s"}
+    if word.endswith(("ss", "us", "x", "ch", "sh", "z")):
+        found.add(word + "es")
+    if word.endswith("y") and word[-2:-1] not in tuple("aeiou"):
+        found.add(word[:-1] + "ies")
+    if word.endswith("fe"):
+        found.add(word[:-2] + "ves")
+    elif word.endswith("f"):
+        found.add(word[:-1] + "ves")
+    if word.endswith("man"):
+        found.add(word[:-3] + "men")
+    if word.endswith("child"):
+        found.add(word + "ren")
+    if word.endswith("o"):
+        found.add(word + "es")
+    head, of, rest = word.partition(" of ")
+    return found | {f"{form} of {rest}" for form in plurals(head)} if of else found
