@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from functools import cached_property
+from itertools import pairwise
 
-from scene.vocabulary import Vocabulary, pluralise
+from scene.vocabulary import Vocabulary
 
 MIN_LETTERS = 4
 LONG_LETTERS = 7  # from here on two slips are forgiven
 _WORD = re.compile(r"[A-Za-z]+")
+_ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "less", "like")  # of common words: no slips
 
 
 class Speller:
@@ -19,35 +21,40 @@ class Speller:
     Args:
         vocabulary: the world's words.
         rare: whether a word is unknown to English (the planner asks its tokenizer: common words are one token). A word
-            that is not rare is never touched, so "beach" does not become "bench".
+            that is not rare is touched only where two letters have changed places or a letter is doubled or not
+            ("cras", "stret"): fragments such as "stret" are tokens, too. "beach" does not become "bench".
     """
 
     def __init__(self, vocabulary: Vocabulary, rare: Callable[[str], bool]) -> None:
         self._vocabulary, self._rare = vocabulary, rare
 
-    def _forms(self) -> Iterator[str]:
-        for label in self._vocabulary.labels:
-            yield self._vocabulary.plural(label)
-            for form in (label, *self._vocabulary.synonyms(label)):
-                yield form
-                yield pluralise(form)
-
     @cached_property
     def _targets(self) -> dict[str, str]:
-        """What may be meant: letters run together -> as the vocabulary writes it; single words of names, too."""
-        found = {"".join(_WORD.findall(form.lower())): form for form in self._forms()}
-        for form in self._forms():
-            for word in _WORD.findall(form):
-                found.setdefault(word.lower(), word)
+        """What may be meant: letters run together -> as the vocabulary writes it."""
+        found = {"".join(_WORD.findall(form)).lower(): form for form in self._vocabulary.forms()}
+        found |= {form.lower(): form for form in self._vocabulary.forms() if _WORD.fullmatch(form)}
         return {letters: form for letters, form in found.items() if len(letters) >= MIN_LETTERS}
+
+    @cached_property
+    def _parts(self) -> dict[str, set[str]]:
+        """Word of a longer name -> the words that stand beside it in names: "trafic cone" is a traffic cone."""
+        found: dict[str, set[str]] = {}
+        for form in self._vocabulary.forms():
+            words = _WORD.findall(form.lower())
+            for one, two in pairwise(words):
+                found.setdefault(one, set()).add(two)
+                found.setdefault(two, set()).add(one)
+        return {word: beside for word, beside in found.items() if len(word) >= MIN_LETTERS}
 
     def corrected(self, text: str) -> tuple[str, tuple[str, ...]]:
         """The text with slips mended, and a note for each."""
         notes: list[str] = []
+        matches = list(_WORD.finditer(text))
 
         def mend(match: re.Match[str]) -> str:
-            word = match.group()
-            meant = self._meant(word.lower())
+            word, at = match.group(), next(i for i, each in enumerate(matches) if each.start() == match.start())
+            beside = {each.group().lower() for each in (*matches[max(0, at - 1) : at], *matches[at + 1 : at + 2])}
+            meant = self._meant(word.lower(), beside)
             if meant is None:
                 return word
             notes.append(f"read {word!r} as {meant!r}")
@@ -55,20 +62,44 @@ class Speller:
 
         return _WORD.sub(mend, text), tuple(notes)
 
-    def _meant(self, word: str) -> str | None:
-        if len(word) < MIN_LETTERS or not self._rare(word):
+    def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
+        if len(word) < MIN_LETTERS or self._vocabulary.exact(word) or word in self._parts:
             return None
-        if word in self._targets:
-            form = self._targets[word]
-            return form if form.lower() != word else None
-        most = 1 if len(word) < LONG_LETTERS else 2
-        scored = sorted(
-            (edit_distance(word, letters, most), letters)
-            for letters in self._targets
-            if abs(len(letters) - len(word)) <= most and letters[0] == word[0]
-        )
-        best = [letters for distance, letters in scored if distance == scored[0][0] <= most]
-        return self._targets[best[0]] if len(best) == 1 else None
+        rare = self._rare(word)
+        if word in self._targets and rare:
+            return self._targets[word]
+        if word in self._vocabulary.ordinary or (rare and self._is_inflected(word)):
+            return None
+        parts = {part: part for part, others in self._parts.items() if others & set(beside)}
+        for targets in (self._targets, parts):
+            most = 1 if len(word) < LONG_LETTERS or not rare else 2
+            near = (letters for letters in targets if abs(len(letters) - len(word)) <= most and letters[0] == word[0])
+            scored = sorted(
+                (edit_distance(word, letters, most), len(letters), letters)
+                for letters in near
+                if rare or is_twisted(word, letters)
+            )
+            best = [targets[letters] for distance, _, letters in scored if distance == scored[0][0] <= most]
+            if best and len({self._vocabulary.exact(form) or form for form in best}) == 1:
+                return best[0]
+        return None
+
+    def _is_inflected(self, word: str) -> bool:
+        stems = (word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending))
+        return any(len(stem) >= MIN_LETTERS and not self._rare(stem) for stem in stems)
+
+
+def is_twisted(word: str, meant: str) -> bool:
+    """Whether two neighbouring letters of a word have changed places, or one is doubled, or a double one single.
+
+    >>> is_twisted("cras", "cars"), is_twisted("stret", "street"), is_twisted("beach", "bench")
+    (True, True, False)
+    """
+    if len(word) == len(meant):
+        return sorted(word) == sorted(meant) and edit_distance(word, meant, 1) == 1
+    short, long = sorted((word, meant), key=len)
+    doubled = (long[:i] + long[i + 1 :] for i in range(1, len(long)) if long[i] == long[i - 1])
+    return short in doubled
 
 
 def edit_distance(a: str, b: str, most: int) -> int:

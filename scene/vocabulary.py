@@ -94,7 +94,7 @@ class Vocabulary:
         """Surface form -> (label, is plural); "" for phrases that name nothing. Later assignments outrank earlier ones."""
         forms: dict[str, tuple[str, bool]] = {}
         for word in self._reading.nothing:
-            forms.update({form: ("", False) for form in (word, *plurals(word))})
+            forms.update(dict.fromkeys((word, *plurals(word)), ("", False)))
         others = {
             word.lower(): label
             for label, found in self._reading.words.items()
@@ -104,7 +104,7 @@ class Vocabulary:
         if not self._is_plain:
             others |= {word: label for label, entry in self.entries.items() for word in entry.get("synonyms", ())}
         for word, label in others.items():
-            forms.update({form: (label, True) for form in plurals(word)})
+            forms.update(dict.fromkeys(plurals(word), (label, True)))
         forms.update({word: (label, False) for word, label in others.items()})
         for label, entry in self.entries.items():
             for word in (label, *entry.get("synonyms", ())):
@@ -172,6 +172,11 @@ class Vocabulary:
     def exact(self, text: str) -> str | None:
         """The category whose name, synonym or plural a text is, word for word; None if it is none."""
         return self._forms.get(" ".join(text.lower().split()), ("", False))[0] or None
+
+    @property
+    def ordinary(self) -> frozenset[str]:
+        """English words that look like slips of names and are none."""
+        return self._reading.ordinary
 
     def forms(self) -> tuple[str, ...]:
         """Every name as it may be written, plurals included."""

@@ -20,12 +20,14 @@ class ReadingWords:
         collective: labels of which one model shows many.
         verbs: words that are names only where they do not stand as verbs.
         nothing: phrases that hold a name and ask for no object ("bus stop").
+        ordinary: English words that look like a slip of a name ("stroll" is no stroller).
     """
 
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     collective: frozenset[str] = frozenset()
     verbs: frozenset[str] = frozenset()
     nothing: tuple[str, ...] = ()
+    ordinary: frozenset[str] = frozenset()
 
 
 @cache
@@ -36,7 +38,13 @@ def reading_words(world: str) -> ReadingWords:
         return ReadingWords()
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     words = {label: tuple(found) for label, found in data["words"].items()}
-    return ReadingWords(words, frozenset(data["collective"]), frozenset(data["verbs"]), tuple(data["nothing"]))
+    return ReadingWords(
+        words,
+        frozenset(data["collective"]),
+        frozenset(data["verbs"]),
+        tuple(data["nothing"]),
+        frozenset(data["ordinary"]),
+    )
 
 
 def plurals(word: str) -> set[str]:

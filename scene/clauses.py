@@ -1,0 +1,497 @@
+"""Which stands how to which, read off a prompt: a small grammar of clauses over the names that `Vocabulary.find` found.
+
+A text is cut into tokens (names, relation phrases, pronouns, sides, "and", "with", stops; all other words are filler) and walked
+once. The walker knows what is being placed (`subject`, a list joined by commas and "and"), what was placed or named before
+(`earlier`: what "it" may mean) and the last object of a relation.
+
+    a mug and a fork lie on the table      list, verb, relation, object: both are on it
+    on the table stands a lamp             relation first: the name after the object is placed
+    a sofa with a lamp beside it           "it" = what the "with" belongs to
+    sofa left, tv right                    two sides make a pair
+    a lamp between A and B, A and B side by side, a sofa flanked by lamps      next to
+    a table topped with burgers            burgers on the table
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from scene.reading import DETERMINERS, Mention
+from scene.relations import Relation
+
+PHRASES: dict[str, Relation] = {
+    "to the left of": "left of", "on the left of": "left of", "left of": "left of",
+    "to the right of": "right of", "on the right of": "right of", "right of": "right of",
+    "above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below",
+    "next to": "next to", "near": "next to", "beside": "next to", "by": "next to",
+    "in front of": "in front of", "on": "on", "on top of": "on",
+}  # fmt: skip
+INVERSE: dict[str, Relation] = {"behind": "in front of"}  # A behind B: B in front of A
+_MORE: dict[str, Relation] = {
+    "on the left side of": "left of", "on the left-hand side of": "left of", "at the left of": "left of",
+    "on the right side of": "right of", "on the right-hand side of": "right of", "at the right of": "right of",
+    "left from": "left of", "right from": "right of", "underneath": "below", "atop": "on", "upon": "on", "onto": "on",
+    "adjacent to": "next to", "close to": "next to", "near to": "next to", "alongside": "next to", "along": "next to",
+    "at the side of": "next to", "by the side of": "next to", "on either side of": "next to",
+    "either side of": "next to", "on both sides of": "next to", "not far from": "next to",
+    "before": "in front of", "ahead of": "in front of", "at the foot of": "in front of",
+    "inside": "inside", "inside of": "inside", "within": "inside", "in": "inside", "into": "inside",
+}  # fmt: skip
+_BEHIND = ("behind", "in back of", "at the back of")
+# Said of something named before: "with a lamp above".
+_ALONE: dict[str, Relation] = {
+    "above": "above", "below": "below", "underneath": "below", "beneath": "below", "beside": "next to",
+    "alongside": "next to", "nearby": "next to", "in front": "in front of", "on top": "on", "inside": "inside",
+    "on either side": "next to", "on each side": "next to", "on both sides": "next to", "at its side": "next to",
+    "by its side": "next to", "at its sides": "next to", "on its top": "on",
+}  # fmt: skip
+# Phrases that place something in a way for which there is no relation; what follows them is an object all the same.
+_ELSEWISE = (
+    "opposite", "opposite to", "across from", "facing", "around", "against", "lean on", "leans on", "leaning on",
+    "leaning against", "at", "from", "through", "past", "towards", "for", "like",
+)  # fmt: skip
+_BEARING = (
+    "topped by", "topped with", "laden with", "loaded with", "covered with", "covered in", "covered by", "crowned by",
+    "crowned with", "carries", "carry", "carrying", "supports", "supporting", "bears", "bearing", "holds", "holding",
+    "set with", "laid with",
+)  # fmt: skip
+_CONTAINING = ("contains", "contain", "containing", "full of", "filled with", "stuffed with")
+_FLANKED = ("flanked by", "framed by", "surrounded by", "bordered by")
+_TOGETHER = (
+    "side by side", "next to each other", "beside each other", "next to one another", "beside one another",
+    "shoulder to shoulder", "near each other", "by each other",
+)  # fmt: skip
+_VERBS = (
+    "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies", "lying",
+    "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep", "sleeps", "wait",
+    "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all",
+)  # fmt: skip
+_SIDE = (
+    r"(?:(?:on|to|at|off to) (?:the |its |his |her |their )?(?:far )?|(?:far )?)(?:left|right)(?:-hand| hand)?(?: side)?"
+    r"(?= *(?:[,.;:!?()–—]|$|and\b|while\b))|"
+    r"(?:on|to) (?:the |its |his |her |their )(?:far )?(?:left|right)(?:-hand| hand)?(?: side)?\b(?! of| from)|"
+    r"(?:left|right)(?= *:)"
+)
+
+
+def _any(phrases: Sequence[str]) -> str:
+    return "|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in sorted(phrases, key=len, reverse=True))
+
+
+_TOKENS = re.compile(
+    "|".join(
+        [
+            rf"(?P<together>\b(?:{_any(_TOGETHER)})\b)",
+            r"(?P<passive>\b[a-z]+(?<!plac)(?<!park)(?<!seat)ed by\b(?<!flanked by)(?<!framed by)(?<!surrounded by)"
+            r"(?<!bordered by)(?<!topped by)(?<!covered by)(?<!crowned by))",
+            rf"(?P<flanked>\b(?:{_any(_FLANKED)})\b)",
+            rf"(?P<bearing>\b(?:{_any(_BEARING)})\b)",
+            rf"(?P<containing>\b(?:{_any(_CONTAINING)})\b)",
+            r"(?P<between>\b(?:in )?between\b)",
+            rf"(?P<side>\b(?:{_SIDE}))",
+            rf"(?P<relation>\b(?:{_any([*PHRASES, *_MORE, *_ALONE, *_BEHIND, *_ELSEWISE])})\b)",
+            r"(?P<pronoun>\b(?:it|them|they|itself)\b(?!'))",
+            r"(?P<which>\b(?:which|whom)\b)",
+            r"(?P<with>\b(?:with|has|have|having|featuring)\b)",
+            rf"(?P<verb>\b(?:{_any(_VERBS)})\b)",
+            r"(?P<and>\band\b|&|\bplus\b)",
+            r"(?P<end>[.!?;]+|\b(?:while|whereas|but)\b)",
+            r"(?P<stop>[,:()–—]| - )",
+        ]
+    )
+)
+_FLIPPED: dict[Relation, Relation] = {"left of": "right of", "right of": "left of"}
+_CARRIERS = frozenset(
+    "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy bath".split()
+)
+_PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
+_HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
+_NO_INSIDE = (
+    "window",
+    "door",
+    "wall",
+    "curtain",
+    "rug",
+    "bench",
+    "chair",
+    "table",
+    "stool",
+    "sofa",
+    "bed",
+    "mat",
+    "desk",
+)
+
+
+@dataclass(frozen=True)
+class Stands:
+    """`first` stands in `relation` to `second`; `start`, `end`: the words that say so, half-open."""
+
+    first: Mention
+    relation: Relation
+    second: Mention
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A name (`kind` "name") or a piece of grammar (`kind`: a group of `_TOKENS`) with its words."""
+
+    kind: str
+    words: str
+    start: int
+    end: int
+    mention: Mention | None = None
+
+
+def tokens(text: str, named: Sequence[Mention]) -> list[Token]:
+    """Names and grammar of a text in lower case, in order."""
+    found = [Token("name", text[m.start : m.end], m.start, m.end, m) for m in named]
+    for match in _TOKENS.finditer(_blanked(text, named)):
+        words = " ".join(match.group().split())
+        found.append(Token(match.lastgroup or "", words, match.start(), match.end()))
+    return sorted(found, key=lambda token: token.start)
+
+
+def _blanked(text: str, named: Sequence[Mention]) -> str:
+    """The text with its names crossed out, so that no grammar is read into them."""
+    for mention in named:
+        text = f"{text[: mention.start]}{'#' * (mention.end - mention.start)}{text[mention.end :]}"
+    return text
+
+
+@dataclass
+class _Side:
+    """A side that somebody stands on, of the picture or of something."""
+
+    who: list[Mention]
+    side: Relation
+    of: list[Mention]
+    start: int
+    end: int
+
+
+@dataclass
+class Walker:
+    """Reads one text.
+
+    Args:
+        text: in lower case.
+        named: what `Vocabulary.find` found in it.
+        kind: label -> kind of thing.
+    """
+
+    text: str
+    named: Sequence[Mention]
+    kind: Callable[[str], str]
+    subject: list[Mention] = field(default_factory=list)
+    earlier: list[Mention] = field(default_factory=list)
+    object: Mention | None = None
+    sides: list[_Side] = field(default_factory=list)
+    found: list[Stands] = field(default_factory=list)
+    belongs: bool = False  # the subject came with a "with": what "it" means is what the "with" belongs to
+    settled: bool = False  # the subject stands; the next name begins a new one
+    verb: bool = False  # a verb came after the subject
+    due: tuple[str, list[Mention]] | None = None  # side or relation that the next name takes: "on the left a sofa"
+
+    def walk(self) -> list[Stands]:
+        """All relations, in the order of the text."""
+        self.tokens = tokens(self.text, self.named)
+        i = 0
+        while i < len(self.tokens):
+            i = self._step(i)
+        self._pair_sides()
+        return self.found
+
+    def _step(self, i: int) -> int:
+        """Reads the token at `i` (and what belongs to it); returns the next one's index."""
+        token = self.tokens[i]
+        if token.kind == "name" and token.mention:
+            self._name(i, token.mention)
+        elif token.kind in ("relation", "between", "flanked", "bearing", "containing", "passive"):
+            return self._relation(i)
+        elif token.kind == "side":
+            return self._side(i)
+        elif token.kind == "together":
+            group = self.subject if len(self.subject) > 1 else [*self.earlier, *self.subject]
+            for first, second in zip(group, group[1:], strict=False):
+                self._say([first], "next to", [second], token)
+        elif token.kind == "pronoun":
+            if not self.subject or self.settled:
+                self._begin(self.subject or self.earlier, keep=True)
+        elif token.kind == "with":
+            self.settled, self.belongs = True, True
+        elif token.kind == "verb":
+            self.verb = True
+        elif token.kind == "end":
+            self._end_sentence()
+        return i + 1
+
+    # What is placed
+
+    def _name(self, i: int, mention: Mention) -> None:
+        joined = not self.settled and self._joined(i)
+        if self.subject and joined:
+            self.subject.append(mention)
+        else:
+            self._begin([mention])
+        if self.due is not None:
+            side, of = self.due
+            self.due = None
+            self._place_side([mention], side, of, self.tokens[i])
+
+    def _joined(self, i: int) -> bool:
+        """Whether the name at `i` follows another name with nothing but commas and "and" between."""
+        j = i - 1
+        while j >= 0 and self.tokens[j].kind in ("stop", "and") and self.tokens[j].words != ":":
+            j -= 1
+        return j >= 0 and j < i - 1 and self.tokens[j].kind == "name"
+
+    def _begin(self, who: list[Mention], keep: bool = False) -> None:
+        """A new subject; the one before may be what "it" means, unless that one itself came with something."""
+        if self.subject and not (self.belongs_to_earlier or keep):
+            self.earlier = self.subject
+        self.belongs_to_earlier = self.belongs
+        self.subject, self.settled, self.verb, self.belongs = list(who), False, False, False
+
+    belongs_to_earlier: bool = False
+
+    def _end_sentence(self) -> None:
+        if self.subject and not self.belongs_to_earlier:
+            self.earlier = self.subject
+        self.subject, self.object, self.settled, self.verb, self.due = [], None, False, False, None
+        self.belongs = self.belongs_to_earlier = False
+
+    # Relations
+
+    def _relation(self, i: int) -> int:
+        token = self.tokens[i]
+        after = self._objects(i)
+        if after is None:
+            return self._objectless(i)
+        objects, nxt, is_pronoun = after
+        if is_pronoun:
+            objects = self._meant_by_it(token.words, i)
+            if not objects:
+                return nxt
+        fronted = self._fronted(i, nxt)
+        if fronted is not None:
+            self._begin([*objects], keep=is_pronoun)
+            topic, self.subject = objects, []
+            who = self.tokens[fronted].mention
+            assert who is not None
+            group = [who, *self._list_after(fronted)] if token.kind == "relation" else [who]
+            self._claim(token, group, objects)
+            self.earlier, self.subject, self.object = topic, group, objects[0]
+            self.settled, self.belongs_to_earlier = True, True
+            return fronted + len(group) * 2 - 1 if len(group) > 1 else fronted + 1
+        self._claim(token, self._placed(i, token), objects)
+        self.object, self.settled = (self.object if is_pronoun else objects[-1]), True
+        return nxt
+
+    def _objects(self, i: int) -> tuple[list[Mention], int, bool] | None:
+        """What follows the relation at `i`: names (none: a pronoun), and the index of the token after; None: nothing."""
+        if i + 1 >= len(self.tokens):
+            return None
+        following = self.tokens[i + 1]
+        filler = self.text[self.tokens[i].end : following.start].split()
+        if following.kind in ("pronoun", "which") and not filler:
+            return [], i + 2, True
+        if following.kind != "name" or following.mention is None or not _is_phrase(filler):
+            return None
+        found, nxt = [following.mention], i + 2
+        if self.tokens[i].kind in ("between", "flanked", "bearing", "containing"):
+            more = self._list_after(i + 1)
+            more = more[:1] if self.tokens[i].kind == "between" else more
+            found, nxt = [*found, *more], self._index_after(more, nxt)
+        return found, nxt, False
+
+    def _index_after(self, more: Sequence[Mention], otherwise: int) -> int:
+        if not more:
+            return otherwise
+        return next(k for k, token in enumerate(self.tokens) if token.mention is more[-1]) + 1
+
+    def _list_after(self, i: int) -> list[Mention]:
+        """Names joined to the one at `i` by commas and "and"."""
+        found, k = [], i + 1
+        while k < len(self.tokens):
+            if self.tokens[k].kind in ("stop", "and") and self.tokens[k].words != ":":
+                k += 1
+                continue
+            mention = self.tokens[k].mention
+            if mention is None or not _is_phrase(self.text[self.tokens[k - 1].end : mention.start].split()):
+                break
+            found.append(mention)
+            k += 1
+        return found
+
+    def _objectless(self, i: int) -> int:
+        """A relation without an object: "with a lamp above" is above what was named before."""
+        token = self.tokens[i]
+        relation = _ALONE.get(token.words)
+        of = self._meant_by_it(token.words, i) if relation or token.words in _BEHIND else []
+        if of and self.subject and not set(of) & set(self.subject):
+            self._claim(token, self._placed(i, token), of)
+            self.settled = True
+        elif of and not self.subject and relation:
+            self.due = (relation, of)
+        return i + 1
+
+    def _meant_by_it(self, words: str, i: int) -> list[Mention]:
+        """What "it" or "them" stands for after a relation."""
+        which = i + 1 < len(self.tokens) and self.tokens[i + 1].kind == "which"
+        near = _relation_of(words) in ("on", "in front of", "below")
+        starts = self._starts(i)
+        options: list[list[Mention]] = []
+        if which and self.tokens[i - 1].mention:
+            return [self.tokens[i - 1].mention]  # type: ignore[list-item]
+        if starts and not self.belongs_to_earlier:
+            options = [self.subject, self.earlier]
+        else:
+            options = [self.earlier]
+        last = [[self.object]] if self.object and self.object not in self.subject else []
+        options = [*last, *options] if near and not self.belongs_to_earlier_twice else [*options, *last]
+        options = [each for each in options if each]
+        if _relation_of(words) == "on":
+            options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
+        return options[0] if options else []
+
+    @property
+    def belongs_to_earlier_twice(self) -> bool:
+        """Whether "it" has been settled already: "a table with a vase on it and a chair beside it"."""
+        return bool(self.found) and bool(self.earlier) and self.found[-1].second in self.earlier
+
+    def _starts(self, i: int) -> bool:
+        """Whether the relation at `i` opens a sentence or follows a stop or an "and"."""
+        if i == 0:
+            return not self.text[: self.tokens[0].start].split() or self.tokens[0].kind == "relation"
+        return self.tokens[i - 1].kind in ("stop", "and", "end")
+
+    def _fronted(self, i: int, nxt: int) -> int | None:
+        """Index of the name that is placed by a relation before it ("on the table stands a lamp"); None: not so."""
+        if not self._starts(i):
+            return None
+        k = nxt
+        opens = i == 0 or self.tokens[i - 1].kind == "end"
+        while k < len(self.tokens) and (
+            self.tokens[k].kind == "verb" or (opens and k == nxt and self.tokens[k].words == ",")
+        ):
+            k += 1
+        return k if k < len(self.tokens) and self.tokens[k].kind == "name" else None
+
+    def _placed(self, i: int, token: Token) -> list[Mention]:
+        """Which of what was named before the relation at `i` it speaks of."""
+        before = self.tokens[i - 1] if i else None
+        if before is not None and before.kind == "name" and before.mention is self.object:
+            return [self.object] if self.object and token.kind == "relation" else self.subject
+        if len(self.subject) < 2 or self.verb or token.kind not in ("relation", "between"):
+            return self.subject
+        if _relation_of(token.words) in ("on", "inside"):
+            k = len(self.subject) - 1
+            while k > 0 and self.kind(self.subject[k - 1].label) in _PORTABLE:
+                k -= 1
+            return self.subject[k:]
+        alike = len(self.subject) == 2 and not self.belongs_to_earlier
+        joined = alike and re.search(r"\band\b", self.text[self.subject[0].end : self.subject[1].start])
+        return self.subject if joined else self.subject[-1:]
+
+    def _claim(self, token: Token, who: Sequence[Mention], objects: Sequence[Mention]) -> None:
+        if token.kind == "passive" or token.words in _ELSEWISE:
+            return
+        if token.kind in ("between", "flanked"):
+            pairs = (objects, who) if token.kind == "flanked" else (who, objects)
+            self._say(pairs[0], "next to", pairs[1], token)
+        elif token.kind in ("bearing", "containing"):
+            if any(self.kind(each.label) in ("person", "animal") for each in who):
+                return
+            self._say(objects, "on" if token.kind == "bearing" else "inside", who, token)
+        elif token.words in _BEHIND:
+            self._say(objects, "in front of", who, token)
+        elif relation := _relation_of(token.words):
+            if relation == "inside":
+                objects = [each for each in objects if self._holds(each.label)]
+            self._say(who, relation, objects, token)
+
+    def _holds(self, label: str) -> bool:
+        """Whether something can be seen to stand in a thing: in a vase or a car, not in a street or a window."""
+        return self.kind(label) in _HOLDERS and label.split()[-1] not in _NO_INSIDE
+
+    def _say(self, who: Sequence[Mention], relation: Relation, others: Sequence[Mention], token: Token) -> None:
+        for first in who:
+            for second in others:
+                if first.label != second.label:
+                    start, end = min(first.start, second.start, token.start), max(first.end, second.end, token.end)
+                    self.found.append(Stands(first, relation, second, start, end))
+
+    # Sides
+
+    def _side(self, i: int) -> int:
+        """A side without "of": of something ("on its left"), or of the picture."""
+        token, side = self.tokens[i], ""
+        side = "left of" if re.search(r"\bleft\b", token.words) else "right of"
+        of = self.earlier if re.search(r"\b(?:its|his|her|their)\b", token.words) else []
+        follows = self.tokens[i + 1 : i + 3]
+        if follows and follows[0].words == ":":
+            follows = follows[1:]
+        while follows and follows[0].kind == "verb":
+            follows = follows[1:]
+        if self._starts(i) and follows and follows[0].kind == "name":
+            self.due, self.settled = (side, of or []), True
+        elif self.subject:
+            who = self.subject if self.verb else self.subject[-1:]
+            if (not of and self.belongs_to_earlier) or re.match(r"to the", token.words):
+                of = of or self.earlier
+            self._place_side(who, side, of, token)
+            self.settled = True
+        return i + 1
+
+    def _place_side(self, who: list[Mention], side: str, of: list[Mention], token: Token) -> None:
+        relation: Relation = "left of" if side == "left of" else "right of"
+        if side not in _FLIPPED:
+            self._say(who, side, of, token)  # type: ignore[arg-type]
+            return
+        self._say(who, relation, of, token)
+        self.sides.append(_Side(who, relation, of, token.start, token.end))
+
+    def _pair_sides(self) -> None:
+        """What stands left stands left of what stands right."""
+        k = 0
+        while k + 1 < len(self.sides):
+            one, two = self.sides[k], self.sides[k + 1]
+            if one.side != two.side:
+                for first in one.who:
+                    for second in two.who:
+                        if first.label != second.label:
+                            self.found.append(Stands(first, one.side, second, first.start, max(two.end, second.end)))
+                k += 1
+            k += 1
+
+
+def _relation_of(words: str) -> Relation | None:
+    return PHRASES.get(words) or _MORE.get(words) or _ALONE.get(words)
+
+
+def _is_phrase(filler: Sequence[str]) -> bool:
+    """Whether words before a name belong to it: at most six, with a determiner only where a phrase begins."""
+    inner = [word for word in filler[1:] if word in DETERMINERS and word not in ("single", "twin")]
+    opened = bool(filler) and filler[0] in ("all", "both", "each", "one", "some", "just")
+    return len(filler) <= 6 and len(inner) <= (2 if opened else 0)
+
+
+def stands(text: str, named: Sequence[Mention], kind: Callable[[str], str]) -> Iterator[Stands]:
+    """Which named thing stands how to which, each pair and relation once.
+
+    Args:
+        text: a prompt in lower case.
+        named: what `Vocabulary.find` found in it.
+        kind: label -> kind of thing.
+    """
+    seen = set()
+    for each in Walker(text, named, kind).walk():
+        key = (each.first.label, each.relation, each.second.label)
+        if key not in seen:
+            seen.add(key)
+            yield each
