@@ -10,9 +10,10 @@ from itertools import pairwise
 from scene.vocabulary import Vocabulary
 
 MIN_LETTERS = 4
+FEWEST_ELSE = 6  # of words that do not stand in the world file: short ones look like too much else
 LONG_LETTERS = 7  # from here on two slips are forgiven
 _WORD = re.compile(r"[A-Za-z]+")
-_ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "less", "like")  # of common words: no slips
+_ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
 
 
 class Speller:
@@ -33,7 +34,10 @@ class Speller:
         """What may be meant: letters run together -> as the vocabulary writes it."""
         found = {"".join(_WORD.findall(form)).lower(): form for form in self._vocabulary.forms()}
         found |= {form.lower(): form for form in self._vocabulary.forms() if _WORD.fullmatch(form)}
-        return {letters: form for letters, form in found.items() if len(letters) >= MIN_LETTERS}
+        return {letters: form for letters, form in found.items() if len(letters) >= self._fewest(form)}
+
+    def _fewest(self, form: str) -> int:
+        return MIN_LETTERS if self._vocabulary.plain.exact(form) else FEWEST_ELSE
 
     @cached_property
     def _parts(self) -> dict[str, set[str]]:
@@ -63,7 +67,7 @@ class Speller:
         return _WORD.sub(mend, text), tuple(notes)
 
     def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
-        if len(word) < MIN_LETTERS or self._vocabulary.exact(word) or word in self._parts:
+        if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts:
             return None
         rare = self._rare(word)
         if word in self._targets and rare:
@@ -73,13 +77,20 @@ class Speller:
         parts = {part: part for part, others in self._parts.items() if others & set(beside)}
         for targets in (self._targets, parts):
             most = 1 if len(word) < LONG_LETTERS or not rare else 2
-            near = (letters for letters in targets if abs(len(letters) - len(word)) <= most and letters[0] == word[0])
+            near = (
+                letters
+                for letters in targets
+                if letters[0] == word[0]
+                and abs(len(letters) - len(word)) <= most
+                and len(set(letters) ^ set(word)) <= 2 * most  # cheap, and true of whatever lies near enough
+            )
             scored = sorted(
                 (edit_distance(word, letters, most), len(letters), letters)
                 for letters in near
                 if rare or is_twisted(word, letters)
             )
             best = [targets[letters] for distance, _, letters in scored if distance == scored[0][0] <= most]
+            best = [form for form in best if self._vocabulary.plain.exact(form)] or best  # the world's own words first
             if best and len({self._vocabulary.exact(form) or form for form in best}) == 1:
                 return best[0]
         return None

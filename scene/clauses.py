@@ -274,6 +274,7 @@ class Walker:
             return self._objectless(i)
         objects, nxt, is_pronoun = after
         if is_pronoun:
+            self._split(i)
             objects = self._meant_by_it(token.words, i)
             if not objects:
                 return nxt
@@ -332,6 +333,8 @@ class Walker:
         """A relation without an object: "with a lamp above" is above what was named before."""
         token = self.tokens[i]
         relation = _ALONE.get(token.words)
+        if relation or token.words in _BEHIND:
+            self._split(i)
         of = self._meant_by_it(token.words, i) if relation or token.words in _BEHIND else []
         if of and self.subject and not set(of) & set(self.subject):
             self._claim(token, self._placed(i, token), of)
@@ -339,6 +342,20 @@ class Walker:
         elif of and not self.subject and relation:
             self.due = (relation, of)
         return i + 1
+
+    def _split(self, i: int) -> None:
+        """In "an armchair, a bookcase behind it" the last of the list stands to the rest."""
+        if len(self.subject) > 1 and not self.verb and not self._starts(i):
+            *rest, last = self.subject
+            if not self.belongs_to_earlier:
+                self.earlier, self.belongs_to_earlier = rest[-1:], True
+            elif self.earlier == [] or rest[0].start > self.earlier[-1].start and not self._told_of(self.earlier):
+                self.earlier = rest[-1:]
+            self.subject = [last]
+
+    def _told_of(self, who: Sequence[Mention]) -> bool:
+        """Whether something stands already to what "it" means."""
+        return any(each.second in who for each in self.found)
 
     def _meant_by_it(self, words: str, i: int) -> list[Mention]:
         """What "it" or "them" stands for after a relation."""
@@ -353,16 +370,11 @@ class Walker:
         else:
             options = [self.earlier]
         last = [[self.object]] if self.object and self.object not in self.subject else []
-        options = [*last, *options] if near and not self.belongs_to_earlier_twice else [*options, *last]
+        options = [*last, *options] if near and not self._told_of(self.earlier) else [*options, *last]
         options = [each for each in options if each]
         if _relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
         return options[0] if options else []
-
-    @property
-    def belongs_to_earlier_twice(self) -> bool:
-        """Whether "it" has been settled already: "a table with a vase on it and a chair beside it"."""
-        return bool(self.found) and bool(self.earlier) and self.found[-1].second in self.earlier
 
     def _starts(self, i: int) -> bool:
         """Whether the relation at `i` opens a sentence or follows a stop or an "and"."""
@@ -386,7 +398,8 @@ class Walker:
         """Which of what was named before the relation at `i` it speaks of."""
         before = self.tokens[i - 1] if i else None
         if before is not None and before.kind == "name" and before.mention is self.object:
-            return [self.object] if self.object and token.kind == "relation" else self.subject
+            nearest = self.object is not None and token.kind == "relation" and self.kind(self.object.label) != "surface"
+            return [self.object] if nearest and self.object else self.subject
         if len(self.subject) < 2 or self.verb or token.kind not in ("relation", "between"):
             return self.subject
         if _relation_of(token.words) in ("on", "inside"):
@@ -394,7 +407,7 @@ class Walker:
             while k > 0 and self.kind(self.subject[k - 1].label) in _PORTABLE:
                 k -= 1
             return self.subject[k:]
-        alike = len(self.subject) == 2 and not self.belongs_to_earlier
+        alike = len(self.subject) == 2 and not self.belongs_to_earlier and self.object is None
         joined = alike and re.search(r"\band\b", self.text[self.subject[0].end : self.subject[1].start])
         return self.subject if joined else self.subject[-1:]
 

@@ -26,6 +26,7 @@ MOST = 20  # larger numbers are read as this
 LOOK_BACK = 4  # words before a name in which its number stands
 WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _UNITS = {"pair": 2, "pairs": 2, "couple": 2, "dozen": 12, "dozens": 12}
+_PICTURES = ("picture", "photo", "photograph", "painting", "poster", "portrait")
 _VAGUE = frozenset("some few several many both couple pair".split())
 _GROUPS = frozenset("set sets row rows group groups line collection array trio bunch stack".split())
 _MEASURES = frozenset(
@@ -88,6 +89,8 @@ class Name:
         pairs: one object comes in pairs ("shoes").
         person: someone, not something.
         verb: the word is a verb as often.
+        part_after: prepositions after which it is a part of what was named before.
+        own: the word stands in the world file.
     """
 
     label: str
@@ -98,30 +101,33 @@ class Name:
     pairs: bool = False
     person: bool = False
     verb: bool = False
+    part_after: tuple[str, ...] = ()
+    own: bool = True
 
 
-def number_before(before: str, name: Name) -> tuple[int, bool]:
+def number_before(before: str, name: Name, plainly: bool = False) -> tuple[int, bool]:
     """How many of a name the words before it ask for, and whether they say so.
 
     Args:
         before: the text up to the name, lower case.
         name: the name.
+        plainly: see `stated`.
     """
     words = WORD.findall(before)
     for back in range(1, min(LOOK_BACK, len(words)) + 1):
         word, earlier = words[-back], words[-back - 1 :: -1] if back < len(words) else []
         number = _number(word)
-        if word in _UNITS and not (word in ("pair", "couple") and not name.pairs):
+        if word in _UNITS and not plainly and not (word in ("pair", "couple") and not name.pairs):
             number = round(_units(earlier, word) * (1 if name.pairs and word != "dozen" else _UNITS[word]))
             return max(1, min(number, MOST)), True
         if number is not None and not (back > 1 and words[-back + 1] in _MEASURES):
             if name.plural:
                 least = 1 if word.isdigit() or word == "single" else 2
                 return max(least, min(number, MOST)), number > 1
-            exact = word not in _VAGUE and (name.pairs or back == 1)
+            exact = not plainly and word not in _VAGUE and (name.pairs or back == 1)
             if number == 1 or word.isdigit() or (exact and name.counted):
                 return (max(1, min(number, MOST)) if name.counted else 1), True
-        of_group = word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
+        of_group = not plainly and word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
         if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
             break
     return (2, False) if name.plural else (1, False)
@@ -140,8 +146,11 @@ def _units(earlier: Sequence[str], unit: str) -> float:
 
 
 def stated(text: str, names: Sequence[Name]) -> list[Mention]:
-    """All names with the numbers before them, whatever the sentence makes of them; arguments as for `mentions`."""
-    counts = [number_before(text[: name.start], name)[0] for name in names]
+    """All names with the plain numbers before them, whatever the sentence makes of them; arguments as for `mentions`.
+
+    No dozens, no pairs: corpora were built by this rule, and must come out the same to the byte.
+    """
+    counts = [number_before(text[: name.start], name, plainly=True)[0] for name in names]
     return [
         Mention(name.label, count, name.start, name.end, adds=WORD.findall(text[: name.start])[-1:] == ["another"])
         for name, count in zip(names, counts, strict=True)
@@ -164,7 +173,13 @@ def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
         follows = names[i + 1] if i + 1 < len(names) else None
         lead = text[before[0].end : name.start] if before else text[: name.start]
         negated = bool(_NEGATED.search(lead)) or (before is not None and before[1] and bool(_ALSO_NOT.match(lead)))
-        if negated or _describes(text, name, follows) or _is_verb(text, name) or _is_frame(text, name, asked):
+        if (
+            negated
+            or _describes(text, name, follows)
+            or _is_verb(text, name)
+            or _is_frame(text, name, asked)
+            or _is_part(text, name, asked)
+        ):
             before = (name, negated)
             continue
         if asked and found and _CORRECTED.match(text[asked[-1].end : name.start]):
@@ -184,13 +199,13 @@ def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
 
 def _describes(text: str, name: Name, follows: Name | None) -> bool:
     """Whether a name only says what kind the next thing is: "a glass bowl", "the dog's basket"."""
-    if follows is None:
+    if follows is None or _is_verb(text, follows):
         return False
     between = text[name.end : follows.start]
     if re.fullmatch(r"(?:'s|s'|')\s+(?:[a-z-]+\s+)?", between):
-        return not name.person
+        return not (name.person and name.own)
     words = WORD.findall(text[: name.start])[-2:]
-    return between in (" ", "-") and not name.plural and bool(words) and bool(DETERMINERS & set(words))
+    return between in (" ", "-") and not name.plural and (not name.own or bool(DETERMINERS & set(words)))
 
 
 def _is_verb(text: str, name: Name) -> bool:
@@ -202,10 +217,23 @@ def _is_verb(text: str, name: Name) -> bool:
     return bool(_VERB_BEFORE.search(text[: name.start])) or (not named and bool(_VERB_AFTER.match(text[name.end :])))
 
 
+def _is_part(text: str, name: Name, asked: Sequence[Name]) -> bool:
+    """Whether a name is part of what was named before ("a chair with a green seat", "a plant in a pot"), or what it shows
+    ("a picture of grandma")."""
+    if not asked:
+        return False
+    between = text[asked[-1].end : name.start]
+    if text[asked[-1].start : asked[-1].end].endswith(_PICTURES) and re.match(r"\s+of\s+[a-z' -]*$", between):
+        return True
+    if not name.part_after:
+        return False
+    return bool(re.match(rf"\s+(?:[a-z-]+\s+)?(?:{'|'.join(name.part_after)})\s+[a-z -]*$", between))
+
+
 def _is_frame(text: str, name: Name, asked: Sequence[Name]) -> bool:
     """Whether a name is the picture that is asked for ("a photo of a street"), not something in it."""
     word = text[name.start : name.end].split()[-1]
-    if asked or word not in ("picture", "photo", "photograph", "painting", "poster", "portrait"):
+    if asked or word not in _PICTURES:
         return False
     return bool(_OPENING.match(text[: name.start]) and _PICTURED.match(text[name.end :]))
 
@@ -254,7 +282,8 @@ def _adds(text: str, mention: Mention, found: Sequence[Mention]) -> bool:
         return True
     if not found or found[-1].label != mention.label or not (mention.told and found[-1].told):
         return False
-    return bool(_JOINED.match(text[found[-1].end : mention.start]))
+    joined = _JOINED.match(text[found[-1].end : mention.start])
+    return bool(joined) and _number(joined["first"]) is not None
 
 
 def _without_headings(text: str, found: Sequence[Mention]) -> list[Mention]:

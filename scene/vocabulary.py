@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -137,6 +137,7 @@ class Vocabulary:
         found = []
         for match in self._pattern.finditer(lowered):
             label, is_plural = self._forms[_normal(match.group(), self._forms)]
+            label = self._sense(label, match.group(), lowered)
             entry = self.entries.get(label, {})
             collective = bool(entry.get("mass")) or label in self._reading.collective
             found.append(
@@ -149,9 +150,18 @@ class Vocabulary:
                     pairs=bool(entry.get("plural_only")),
                     person=entry.get("kind") == "person",
                     verb=match.group() in self._reading.verbs,
+                    part_after=tuple(word for word, parts in self._reading.parts.items() if match.group() in parts),
+                    own=self.plain.exact(match.group()) is not None,
                 )
             )
         return found
+
+    def _sense(self, label: str, word: str, lowered: str) -> str:
+        """What a single word means in the company of others: "glasses" beside a newspaper."""
+        for meaning, company in self._reading.senses.get(label, {}).items() if " " not in word else ():
+            if (not meaning or meaning in self.entries) and re.search(rf"\b(?:{'|'.join(company)})\b", lowered):
+                return meaning
+        return label
 
     def counts(self, text: str) -> dict[str, int]:
         """How many of each category a text asks for; repeated mentions of one object do not add up."""
@@ -178,9 +188,9 @@ class Vocabulary:
         """English words that look like slips of names and are none."""
         return self._reading.ordinary
 
-    def forms(self) -> tuple[str, ...]:
-        """Every name as it may be written, plurals included."""
-        return tuple(form for form, (label, _) in self._forms.items() if label)
+    def forms(self) -> Collection[str]:
+        """Every name as it may be written, plurals included, and phrases that name nothing."""
+        return self._forms.keys()
 
     def unknown(self, text: str) -> list[str]:
         """Words that seem to name an object but belong to no category, in order, each once.

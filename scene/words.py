@@ -21,6 +21,8 @@ class ReadingWords:
         verbs: words that are names only where they do not stand as verbs.
         nothing: phrases that hold a name and ask for no object ("bus stop").
         ordinary: English words that look like a slip of a name ("stroll" is no stroller).
+        parts: preposition -> words that after it belong to what was named before ("a chair with a green seat").
+        senses: label -> what its single word means instead ("" = nothing) -> words in whose company it does.
     """
 
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -28,6 +30,8 @@ class ReadingWords:
     verbs: frozenset[str] = frozenset()
     nothing: tuple[str, ...] = ()
     ordinary: frozenset[str] = frozenset()
+    parts: dict[str, frozenset[str]] = field(default_factory=dict)
+    senses: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
 
 
 @cache
@@ -44,6 +48,11 @@ def reading_words(world: str) -> ReadingWords:
         frozenset(data["verbs"]),
         tuple(data["nothing"]),
         frozenset(data["ordinary"]),
+        {word: frozenset(found) for word, found in data["parts"].items()},
+        {
+            label: {meaning: frozenset(company) for meaning, company in senses.items()}
+            for label, senses in data["senses"].items()
+        },
     )
 
 
