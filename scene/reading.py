@@ -120,13 +120,13 @@ def number_before(before: str, name: Name, plainly: bool = False) -> tuple[int, 
         if word in _UNITS and not plainly and not (word in ("pair", "couple") and not name.pairs):
             number = round(_units(earlier, word) * (1 if name.pairs and word != "dozen" else _UNITS[word]))
             return max(1, min(number, MOST)), True
-        if number is not None and not (back > 1 and words[-back + 1] in _MEASURES):
+        if number is not None and (plainly or back == 1 or words[-back + 1] not in _MEASURES):
             if name.plural:
                 least = 1 if word.isdigit() or word == "single" else 2
                 return max(least, min(number, MOST)), number > 1
             exact = not plainly and word not in _VAGUE and (name.pairs or back == 1)
             if number == 1 or word.isdigit() or (exact and name.counted):
-                return (max(1, min(number, MOST)) if name.counted else 1), True
+                return (max(1, min(number, MOST)) if name.counted or plainly else 1), True
         of_group = not plainly and word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
         if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
             break
