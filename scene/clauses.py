@@ -1,8 +1,9 @@
-"""Which stands how to which, read off a prompt: a small grammar of clauses over the names that `Vocabulary.find` found.
+"""Which stands how to which, read off a prompt: a small grammar of clauses over the names that `Vocabulary.find`
+found.
 
-A text is cut into tokens (names, relation phrases, pronouns, sides, "and", "with", stops; all other words are filler) and walked
-once. The walker knows what is being placed (`subject`, a list joined by commas and "and"), what was placed or named before
-(`earlier`: what "it" may mean) and the last object of a relation.
+A text is cut into tokens (names, relation phrases, pronouns, sides, "and", "with", stops; all other words are filler)
+and walked once. The walker knows what is being placed (`subject`, a list joined by commas and "and"), what was placed
+or named before (`earlier`: what "it" may mean) and the last object of a relation.
 
     a mug and a fork lie on the table      list, verb, relation, object: both are on it
     on the table stands a lamp             relation first: the name after the object is placed
@@ -17,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from scene.reading import DETERMINERS, Mention
 from scene.relations import Relation
@@ -64,12 +66,13 @@ _TOGETHER = (
     "shoulder to shoulder", "near each other", "by each other",
 )  # fmt: skip
 _VERBS = (
-    "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies", "lying",
-    "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep", "sleeps", "wait",
-    "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all",
+    "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies",
+    "lying", "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep",
+    "sleeps", "wait", "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all",
 )  # fmt: skip
 _SIDE = (
-    r"(?:(?:on|to|at|off to) (?:the |its |his |her |their )?(?:far )?|(?:far )?)(?:left|right)(?:-hand| hand)?(?: side)?"
+    r"(?:(?:on|to|at|off to) (?:the |its |his |her |their )?(?:far )?|(?:far )?)(?:left|right)(?:-hand| hand)?"
+    r"(?: side)?"
     r"(?= *(?:[,.;:!?()–—]|$|and\b|while\b))|"
     r"(?:on|to) (?:the |its |his |her |their )(?:far )?(?:left|right)(?:-hand| hand)?(?: side)?\b(?! of| from)|"
     r"(?:left|right)(?= *:)"
@@ -104,7 +107,10 @@ _TOKENS = re.compile(
 )
 _FLIPPED: dict[Relation, Relation] = {"left of": "right of", "right of": "left of"}
 _CARRIERS = frozenset(
-    "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy bath".split()
+    (
+        "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy "
+        "bath"
+    ).split()
 )
 _PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
 _HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
@@ -217,7 +223,7 @@ class Walker:
             return self._side(i)
         elif token.kind == "together":
             group = self.subject if len(self.subject) > 1 else [*self.earlier, *self.subject]
-            for first, second in zip(group, group[1:], strict=False):
+            for first, second in pairwise(group):
                 self._say([first], "next to", [second], token)
         elif token.kind == "pronoun":
             if not self.subject or self.settled:
@@ -233,6 +239,8 @@ class Walker:
     # What is placed
 
     def _name(self, i: int, mention: Mention) -> None:
+        if self.subject and re.fullmatch(r"\s+of\s+[a-z' -]*", self.text[self.subject[-1].end : mention.start]):
+            return  # "a vase of tulips": the vase is placed
         joined = not self.settled and self._joined(i)
         if self.subject and joined:
             self.subject.append(mention)
@@ -294,7 +302,9 @@ class Walker:
         return nxt
 
     def _objects(self, i: int) -> tuple[list[Mention], int, bool] | None:
-        """What follows the relation at `i`: names (none: a pronoun), and the index of the token after; None: nothing."""
+        """What follows the relation at `i`: names (none: a pronoun), the next index, and whether it is a pronoun.
+
+        None: nothing follows."""
         if i + 1 >= len(self.tokens):
             return None
         following = self.tokens[i + 1]
@@ -332,7 +342,7 @@ class Walker:
     def _objectless(self, i: int) -> int:
         """A relation without an object: "with a lamp above" is above what was named before."""
         token = self.tokens[i]
-        relation = _ALONE.get(token.words)
+        relation: Relation | None = "next to" if token.kind == "between" else _ALONE.get(token.words)
         if relation or token.words in _BEHIND:
             self._split(i)
         of = self._meant_by_it(token.words, i) if relation or token.words in _BEHIND else []
@@ -349,8 +359,10 @@ class Walker:
             *rest, last = self.subject
             if not self.belongs_to_earlier:
                 self.earlier, self.belongs_to_earlier = rest[-1:], True
-            elif self.earlier == [] or rest[0].start > self.earlier[-1].start and not self._told_of(self.earlier):
+            elif not self.earlier:
                 self.earlier = rest[-1:]
+            elif not self._told_of(self.earlier):
+                return  # "a desk with a lamp and a mug on it"
             self.subject = [last]
 
     def _told_of(self, who: Sequence[Mention]) -> bool:
@@ -404,7 +416,12 @@ class Walker:
             return self.subject
         if _relation_of(token.words) in ("on", "inside"):
             k = len(self.subject) - 1
-            while k > 0 and self.kind(self.subject[k - 1].label) in _PORTABLE:
+            last = self.kind(self.subject[k].label)
+            while (
+                k > 0
+                and (kind := self.kind(self.subject[k - 1].label))
+                and (kind in _PORTABLE or kind == last == "person")
+            ):
                 k -= 1
             return self.subject[k:]
         alike = len(self.subject) == 2 and not self.belongs_to_earlier and self.object is None

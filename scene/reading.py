@@ -1,8 +1,9 @@
-"""Which named things a prompt asks for, and how many: numbers before and after a name, pairs and dozens, "no", corrections,
-names that only describe ("a glass bowl", "the dog's basket") and names for what was named before ("the bed": the bunk bed).
+"""Which named things a prompt asks for, and how many: numbers before and after a name, pairs and dozens, "no",
+corrections, names that only describe ("a glass bowl", "the dog's basket") and names for what was named before ("the
+bed": the bunk bed).
 
-Everything is read off the words, one clause at a time; no model. `Vocabulary.find` calls this; where an object stands is read
-by `scene.clauses`.
+Everything is read off the words, one clause at a time; no model. `Vocabulary.find` calls this; where an object stands
+is read by `scene.clauses`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _PICTURES = ("picture", "photo", "photograph", "painting", "poster", "portrait")
 _VAGUE = frozenset("some few several many both couple pair".split())
 _GROUPS = frozenset("set sets row rows group groups line collection array trio bunch stack".split())
 _MEASURES = frozenset(
-    "seater seat drawer door tier person legged piece burner year storey story inch cm m ft foot metre meter slice speed".split()
+    (
+        "seater seat drawer door tier person legged piece burner year storey story inch cm m ft foot metre meter slice "
+        "speed"
+    ).split()
 )
 _NUMBER = r"(?:half a dozen|a dozen|\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 _MARKS = (
@@ -41,15 +45,18 @@ _CORRECTED = re.compile(
     rf"\s*[,.…;:–—-]+\s*(?:{_MARKS}[\s,.…:–—-]*)+(?:[\w'-]+\s+){{0,3}}$|\s+or rather\s+(?:[\w'-]+\s+){{0,3}}$"
 )
 _AFTER = re.compile(
-    rf"\s*(?P<stop>[,:(–—-]*)\s*(?P<cue>(?:{_MARKS}[\s,.…:–—-]*)+|say,?|make it|let's say|maybe|perhaps|about|for|x|×)?\s*"
+    rf"\s*(?P<stop>[,:(–—-]*)\s*(?P<cue>(?:{_MARKS}[\s,.…:–—-]*)+|say,?|make it|let's say|maybe|perhaps|about|"
+    r"for|x|×)?\s*"
     rf"(?P<number>{_NUMBER})(?P<tail>\s+of (?:them|those|these)|\s+in (?:all|total|number)|\s+altogether|"
     r"\s+(?:people|persons|guests|friends|players|diners|kids|children))?"
     r"\s*(?:$|[,.;:!?)]|(?:at|around|in|on|by|and|with|along|near|please)\b)"
 )
 _NEGATED = re.compile(
-    r"\b(?:(?:no|without|zero|minus|lacks|lacking)(?: (?:any|a|an|the|single|more|other))*(?: (?!than\b|more\b|less\b|fewer\b|"
-    r"longer\b|one\b|matter\b|need\b)[a-z'-]+)?|(?:not|isn't|aren't|never|instead of|rather than|except(?: for)?|neither|nor|"
-    r"(?:does|do|did)(?:n't| not) (?:have|want|need|include|add|draw|show|like))(?: (?:a|an|any|the|single))*(?: [a-z'-]+)?)\s+$"
+    r"\b(?:(?:no|without|zero|minus|lacks|lacking)(?: (?:any|a|an|the|single|more|other))*"
+    r"(?: (?!than\b|more\b|less\b|fewer\b|longer\b|one\b|matter\b|need\b)[a-z'-]+)?|"
+    r"(?:not|isn't|aren't|never|instead of|rather than|except(?: for)?|neither|nor|"
+    r"(?:does|do|did)(?:n't| not) (?:have|want|need|include|add|draw|show|like))"
+    r"(?: (?:a|an|any|the|single))*(?: [a-z'-]+)?)\s+$"
 )
 _ALSO_NOT = re.compile(r"\s*,?\s*(?:or|nor)\s+(?:an?\s+|any\s+|the\s+)?(?:[a-z'-]+\s+)?$")
 _JOINED = re.compile(r"\s*(?:,|and|&|plus|as well as|,\s*and)\s+(?P<first>[a-z0-9]+)\s+(?:[a-z'-]+\s+){0,3}$")
@@ -85,7 +92,7 @@ class Name:
         label: its category; "" where the phrase asks for nothing.
         start, end: character offsets, half-open.
         plural: several are meant where nothing else is said.
-        counted: a number before it is a number of objects (not so with "bread", or with "flowers", a bunch in one model).
+        counted: a number before it is a number of objects (not so with "bread", or "flowers": a bunch).
         pairs: one object comes in pairs ("shoes").
         person: someone, not something.
         verb: the word is a verb as often.
@@ -218,12 +225,13 @@ def _is_verb(text: str, name: Name) -> bool:
 
 
 def _is_part(text: str, name: Name, asked: Sequence[Name]) -> bool:
-    """Whether a name is part of what was named before ("a chair with a green seat", "a plant in a pot"), or what it shows
-    ("a picture of grandma")."""
+    """Whether a name is part of what was named before ("a chair with a green seat", "a plant in a pot"), or what that
+    shows ("a picture of grandma")."""
     if not asked:
         return False
     between = text[asked[-1].end : name.start]
-    if text[asked[-1].start : asked[-1].end].endswith(_PICTURES) and re.match(r"\s+of\s+[a-z' -]*$", between):
+    shown = re.match(r"\s+of\s+([a-z' -]*)$", between)
+    if shown and text[asked[-1].start : asked[-1].end].endswith(_PICTURES) and not set(shown[1].split()) & PREPOSITIONS:
         return True
     if not name.part_after:
         return False
@@ -283,7 +291,7 @@ def _adds(text: str, mention: Mention, found: Sequence[Mention]) -> bool:
     if not found or found[-1].label != mention.label or not (mention.told and found[-1].told):
         return False
     joined = _JOINED.match(text[found[-1].end : mention.start])
-    return bool(joined) and _number(joined["first"]) is not None
+    return joined is not None and _number(joined["first"]) is not None
 
 
 def _without_headings(text: str, found: Sequence[Mention]) -> list[Mention]:

@@ -91,7 +91,7 @@ class Vocabulary:
 
     @cached_property
     def _forms(self) -> dict[str, tuple[str, bool]]:
-        """Surface form -> (label, is plural); "" for phrases that name nothing. Later assignments outrank earlier ones."""
+        """Surface form -> (label, is plural); "" for phrases that name nothing. Later ones outrank earlier ones."""
         forms: dict[str, tuple[str, bool]] = {}
         for word in self._reading.nothing:
             forms.update(dict.fromkeys((word, *plurals(word)), ("", False)))
@@ -176,8 +176,8 @@ class Vocabulary:
         lowered = " ".join(text.lower().split())
         if exact := self.exact(lowered):
             return exact
-        named = self.find(lowered) or [name for name in self._names(lowered) if name.label]
-        return named[0].label if named else None
+        named = [each.label for each in self.find(lowered) or self._names(lowered) if each.label]
+        return named[0] if named else None
 
     def exact(self, text: str) -> str | None:
         """The category whose name, synonym or plural a text is, word for word; None if it is none."""

@@ -42,8 +42,8 @@ def relation_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim
 
 
 def stated_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim]:
-    """Only those between categories that follow each other, with one phrase between ("a red ball next to a dog"), in the
-    world's own words: enough to convict a generator, and no better, so that a better reader changes no corpus."""
+    """Only those between categories that follow each other, with one phrase between ("a red ball next to a dog"), in
+    the world's own words: enough to convict a generator, and no better, so that a better reader changes no corpus."""
     lowered = text.lower()
     for left, right in pairwise(vocabulary.plain.find(lowered)):
         between = lowered[left.end : right.start]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,19 @@ def test_slips_are_mended_and_words_are_not(typed, meant):
     text, notes = Speller(HOME, lambda word: word not in ENGLISH).corrected(f"where with {typed}")
     assert text == f"where with {meant}"
     assert len(notes) == (typed != meant)
+
+
+WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("washbasin", "washbasin"), ("trafic cone", "traffic cone"), ("toilett", "toilet"), ("cras", "cars"),
+     ("stret", "street"), ("grandma", "grandma"), ("cocktails", "cocktails"), ("strolls", "strolls"), ("cost", "cost")],
+)  # fmt: skip
+def test_names_and_ordinary_words_are_left_alone(typed, meant):
+    rare = {"washbasin", "trafic", "toilett", "cras", "grandma", "cocktails", "strolls"}
+    assert Speller(WORLD, lambda word: word in rare).corrected(f"a {typed}")[0] == f"a {meant}"
 
 
 @pytest.mark.parametrize(("a", "b", "distance"), [("cras", "cars", 1), ("sofa", "sofa", 0), ("soffa", "sofa", 1),
