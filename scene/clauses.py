@@ -20,92 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from scene.clause_words import ALONE, BEHIND, ELSEWISE, Token, relation_of, tokens
 from scene.reading import DETERMINERS, Mention
 from scene.relations import Relation
 
-PHRASES: dict[str, Relation] = {
-    "to the left of": "left of", "on the left of": "left of", "left of": "left of",
-    "to the right of": "right of", "on the right of": "right of", "right of": "right of",
-    "above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below",
-    "next to": "next to", "near": "next to", "beside": "next to", "by": "next to",
-    "in front of": "in front of", "on": "on", "on top of": "on",
-}  # fmt: skip
-INVERSE: dict[str, Relation] = {"behind": "in front of"}  # A behind B: B in front of A
-_MORE: dict[str, Relation] = {
-    "on the left side of": "left of", "on the left-hand side of": "left of", "at the left of": "left of",
-    "on the right side of": "right of", "on the right-hand side of": "right of", "at the right of": "right of",
-    "left from": "left of", "right from": "right of", "underneath": "below", "atop": "on", "upon": "on", "onto": "on",
-    "adjacent to": "next to", "close to": "next to", "near to": "next to", "alongside": "next to", "along": "next to",
-    "at the side of": "next to", "by the side of": "next to", "on either side of": "next to",
-    "either side of": "next to", "on both sides of": "next to", "not far from": "next to",
-    "before": "in front of", "ahead of": "in front of", "at the foot of": "in front of",
-    "inside": "inside", "inside of": "inside", "within": "inside", "in": "inside", "into": "inside",
-}  # fmt: skip
-_BEHIND = ("behind", "in back of", "at the back of")
-# Said of something named before: "with a lamp above".
-_ALONE: dict[str, Relation] = {
-    "above": "above", "below": "below", "underneath": "below", "beneath": "below", "beside": "next to",
-    "alongside": "next to", "nearby": "next to", "in front": "in front of", "on top": "on", "inside": "inside",
-    "on either side": "next to", "on each side": "next to", "on both sides": "next to", "at its side": "next to",
-    "by its side": "next to", "at its sides": "next to", "on its top": "on",
-}  # fmt: skip
-# Phrases that place something in a way for which there is no relation; what follows them is an object all the same.
-_ELSEWISE = (
-    "opposite", "opposite to", "across from", "facing", "around", "against", "lean on", "leans on", "leaning on",
-    "leaning against", "at", "from", "through", "past", "towards", "for", "like",
-)  # fmt: skip
-_BEARING = (
-    "topped by", "topped with", "laden with", "loaded with", "covered with", "covered in", "covered by", "crowned by",
-    "crowned with", "carries", "carry", "carrying", "supports", "supporting", "bears", "bearing", "holds", "holding",
-    "set with", "laid with",
-)  # fmt: skip
-_CONTAINING = ("contains", "contain", "containing", "full of", "filled with", "stuffed with")
-_FLANKED = ("flanked by", "framed by", "surrounded by", "bordered by")
-_TOGETHER = (
-    "side by side", "next to each other", "beside each other", "next to one another", "beside one another",
-    "shoulder to shoulder", "near each other", "by each other",
-)  # fmt: skip
-_VERBS = (
-    "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies",
-    "lying", "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep",
-    "sleeps", "wait", "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all",
-)  # fmt: skip
-_SIDE = (
-    r"(?:(?:on|to|at|off to) (?:the |its |his |her |their )?(?:far )?|(?:far )?)(?:left|right)(?:-hand| hand)?"
-    r"(?: side)?"
-    r"(?= *(?:[,.;:!?()–—]|$|and\b|while\b))|"
-    r"(?:on|to) (?:the |its |his |her |their )(?:far )?(?:left|right)(?:-hand| hand)?(?: side)?\b(?! of| from)|"
-    r"(?:left|right)(?= *:)"
-)
-
-
-def _any(phrases: Sequence[str]) -> str:
-    return "|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in sorted(phrases, key=len, reverse=True))
-
-
-_TOKENS = re.compile(
-    "|".join(
-        [
-            rf"(?P<together>\b(?:{_any(_TOGETHER)})\b)",
-            r"(?P<passive>\b[a-z]+(?<!plac)(?<!park)(?<!seat)ed by\b(?<!flanked by)(?<!framed by)(?<!surrounded by)"
-            r"(?<!bordered by)(?<!topped by)(?<!covered by)(?<!crowned by))",
-            rf"(?P<flanked>\b(?:{_any(_FLANKED)})\b)",
-            rf"(?P<bearing>\b(?:{_any(_BEARING)})\b)",
-            rf"(?P<containing>\b(?:{_any(_CONTAINING)})\b)",
-            r"(?P<between>\b(?:in )?between\b)",
-            rf"(?P<side>\b(?:{_SIDE}))",
-            rf"(?P<relation>\b(?:{_any([*PHRASES, *_MORE, *_ALONE, *_BEHIND, *_ELSEWISE])})\b)",
-            r"(?P<pronoun>\b(?:it|them|they|itself)\b(?!'))",
-            r"(?P<which>\b(?:which|whom)\b)",
-            r"(?P<with>\b(?:with|has|have|having|featuring)\b)",
-            rf"(?P<verb>\b(?:{_any(_VERBS)})\b)",
-            r"(?P<and>\band\b|&|\bplus\b)",
-            r"(?P<end>[.!?;]+|\b(?:while|whereas|but)\b)",
-            r"(?P<stop>[,:()–—]| - )",
-        ]
-    )
-)
-_FLIPPED: dict[Relation, Relation] = {"left of": "right of", "right of": "left of"}
 _CARRIERS = frozenset(
     (
         "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy "
@@ -142,33 +60,6 @@ class Stands:
     end: int
 
 
-@dataclass(frozen=True)
-class Token:
-    """A name (`kind` "name") or a piece of grammar (`kind`: a group of `_TOKENS`) with its words."""
-
-    kind: str
-    words: str
-    start: int
-    end: int
-    mention: Mention | None = None
-
-
-def tokens(text: str, named: Sequence[Mention]) -> list[Token]:
-    """Names and grammar of a text in lower case, in order."""
-    found = [Token("name", text[m.start : m.end], m.start, m.end, m) for m in named]
-    for match in _TOKENS.finditer(_blanked(text, named)):
-        words = " ".join(match.group().split())
-        found.append(Token(match.lastgroup or "", words, match.start(), match.end()))
-    return sorted(found, key=lambda token: token.start)
-
-
-def _blanked(text: str, named: Sequence[Mention]) -> str:
-    """The text with its names crossed out, so that no grammar is read into them."""
-    for mention in named:
-        text = f"{text[: mention.start]}{'#' * (mention.end - mention.start)}{text[mention.end :]}"
-    return text
-
-
 @dataclass
 class _Side:
     """A side that somebody stands on, of the picture or of something."""
@@ -199,9 +90,10 @@ class Walker:
     sides: list[_Side] = field(default_factory=list)
     found: list[Stands] = field(default_factory=list)
     belongs: bool = False  # the subject came with a "with": what "it" means is what the "with" belongs to
+    belongs_to_earlier: bool = False  # the same of the subject that stands
     settled: bool = False  # the subject stands; the next name begins a new one
     verb: bool = False  # a verb came after the subject
-    due: tuple[str, list[Mention]] | None = None  # side or relation that the next name takes: "on the left a sofa"
+    due: tuple[Relation, list[Mention]] | None = None  # side or relation that the next name takes: "on the left a sofa"
 
     def walk(self) -> list[Stands]:
         """All relations, in the order of the text."""
@@ -264,8 +156,6 @@ class Walker:
             self.earlier = self.subject
         self.belongs_to_earlier = self.belongs
         self.subject, self.settled, self.verb, self.belongs = list(who), False, False, False
-
-    belongs_to_earlier: bool = False
 
     def _end_sentence(self) -> None:
         if self.subject and not self.belongs_to_earlier:
@@ -342,10 +232,10 @@ class Walker:
     def _objectless(self, i: int) -> int:
         """A relation without an object: "with a lamp above" is above what was named before."""
         token = self.tokens[i]
-        relation: Relation | None = "next to" if token.kind == "between" else _ALONE.get(token.words)
-        if relation or token.words in _BEHIND:
+        relation: Relation | None = "next to" if token.kind == "between" else ALONE.get(token.words)
+        if relation or token.words in BEHIND:
             self._split(i)
-        of = self._meant_by_it(token.words, i) if relation or token.words in _BEHIND else []
+        of = self._meant_by_it(token.words, i) if relation or token.words in BEHIND else []
         if of and self.subject and not set(of) & set(self.subject):
             self._claim(token, self._placed(i, token), of)
             self.settled = True
@@ -372,7 +262,7 @@ class Walker:
     def _meant_by_it(self, words: str, i: int) -> list[Mention]:
         """What "it" or "them" stands for after a relation."""
         which = i + 1 < len(self.tokens) and self.tokens[i + 1].kind == "which"
-        near = _relation_of(words) in ("on", "in front of", "below")
+        near = relation_of(words) in ("on", "in front of", "below")
         starts = self._starts(i)
         options: list[list[Mention]] = []
         if which and self.tokens[i - 1].mention:
@@ -384,7 +274,7 @@ class Walker:
         last = [[self.object]] if self.object and self.object not in self.subject else []
         options = [*last, *options] if near and not self._told_of(self.earlier) else [*options, *last]
         options = [each for each in options if each]
-        if _relation_of(words) == "on":
+        if relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
         return options[0] if options else []
 
@@ -414,7 +304,7 @@ class Walker:
             return [self.object] if nearest and self.object else self.subject
         if len(self.subject) < 2 or self.verb or token.kind not in ("relation", "between"):
             return self.subject
-        if _relation_of(token.words) in ("on", "inside"):
+        if relation_of(token.words) in ("on", "inside"):
             k = len(self.subject) - 1
             last = self.kind(self.subject[k].label)
             while (
@@ -429,7 +319,7 @@ class Walker:
         return self.subject if joined else self.subject[-1:]
 
     def _claim(self, token: Token, who: Sequence[Mention], objects: Sequence[Mention]) -> None:
-        if token.kind == "passive" or token.words in _ELSEWISE:
+        if token.kind == "passive" or token.words in ELSEWISE:
             return
         if token.kind in ("between", "flanked"):
             pairs = (objects, who) if token.kind == "flanked" else (who, objects)
@@ -438,9 +328,9 @@ class Walker:
             if any(self.kind(each.label) in ("person", "animal") for each in who):
                 return
             self._say(objects, "on" if token.kind == "bearing" else "inside", who, token)
-        elif token.words in _BEHIND:
+        elif token.words in BEHIND:
             self._say(objects, "in front of", who, token)
-        elif relation := _relation_of(token.words):
+        elif relation := relation_of(token.words):
             if relation == "inside":
                 objects = [each for each in objects if self._holds(each.label)]
             self._say(who, relation, objects, token)
@@ -460,8 +350,8 @@ class Walker:
 
     def _side(self, i: int) -> int:
         """A side without "of": of something ("on its left"), or of the picture."""
-        token, side = self.tokens[i], ""
-        side = "left of" if re.search(r"\bleft\b", token.words) else "right of"
+        token = self.tokens[i]
+        side: Relation = "left of" if re.search(r"\bleft\b", token.words) else "right of"
         of = self.earlier if re.search(r"\b(?:its|his|her|their)\b", token.words) else []
         follows = self.tokens[i + 1 : i + 3]
         if follows and follows[0].words == ":":
@@ -478,13 +368,10 @@ class Walker:
             self.settled = True
         return i + 1
 
-    def _place_side(self, who: list[Mention], side: str, of: list[Mention], token: Token) -> None:
-        relation: Relation = "left of" if side == "left of" else "right of"
-        if side not in _FLIPPED:
-            self._say(who, side, of, token)  # type: ignore[arg-type]
-            return
-        self._say(who, relation, of, token)
-        self.sides.append(_Side(who, relation, of, token.start, token.end))
+    def _place_side(self, who: list[Mention], side: Relation, of: list[Mention], token: Token) -> None:
+        self._say(who, side, of, token)
+        if side in ("left of", "right of"):
+            self.sides.append(_Side(who, side, of, token.start, token.end))
 
     def _pair_sides(self) -> None:
         """What stands left stands left of what stands right."""
@@ -498,10 +385,6 @@ class Walker:
                             self.found.append(Stands(first, one.side, second, first.start, max(two.end, second.end)))
                 k += 1
             k += 1
-
-
-def _relation_of(words: str) -> Relation | None:
-    return PHRASES.get(words) or _MORE.get(words) or _ALONE.get(words)
 
 
 def _is_phrase(filler: Sequence[str]) -> bool:

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from scene.clauses import INVERSE, PHRASES, stands
+from scene.clause_words import INVERSE, PHRASES
+from scene.clauses import stands
 from scene.geometry import Box
 from scene.relations import Relation, box_relations, mask_relations
 from scene.vocabulary import Vocabulary
