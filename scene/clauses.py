@@ -10,7 +10,6 @@ or named before (`earlier`: what "it" may mean) and the last object of a relatio
     a sofa with a lamp beside it           "it" = what the "with" belongs to
     sofa left, tv right                    two sides make a pair
     a lamp between A and B, A and B side by side, a sofa flanked by lamps      next to
-    a table topped with burgers            burgers on the table
 """
 
 from __future__ import annotations
@@ -62,12 +61,10 @@ class Stands:
 
 @dataclass
 class _Side:
-    """A side that somebody stands on, of the picture or of something."""
+    """A side that somebody stands on."""
 
     who: list[Mention]
     side: Relation
-    of: list[Mention]
-    start: int
     end: int
 
 
@@ -263,14 +260,10 @@ class Walker:
         """What "it" or "them" stands for after a relation."""
         which = i + 1 < len(self.tokens) and self.tokens[i + 1].kind == "which"
         near = relation_of(words) in ("on", "in front of", "below")
-        starts = self._starts(i)
-        options: list[list[Mention]] = []
-        if which and self.tokens[i - 1].mention:
-            return [self.tokens[i - 1].mention]  # type: ignore[list-item]
-        if starts and not self.belongs_to_earlier:
-            options = [self.subject, self.earlier]
-        else:
-            options = [self.earlier]
+        if which and (before := self.tokens[i - 1].mention):
+            return [before]
+        options = [self.subject] if self._starts(i) and not self.belongs_to_earlier else []
+        options.append(self.earlier)
         last = [[self.object]] if self.object and self.object not in self.subject else []
         options = [*last, *options] if near and not self._told_of(self.earlier) else [*options, *last]
         options = [each for each in options if each]
@@ -304,19 +297,16 @@ class Walker:
             return [self.object] if nearest and self.object else self.subject
         if len(self.subject) < 2 or self.verb or token.kind not in ("relation", "between"):
             return self.subject
+        *_, beside, last = self.subject
+        if not re.match(r"[\s,]*(?:and|&|plus)\b", self.text[beside.end : last.start]):
+            return [last]
         if relation_of(token.words) in ("on", "inside"):
-            k = len(self.subject) - 1
-            last = self.kind(self.subject[k].label)
-            while (
-                k > 0
-                and (kind := self.kind(self.subject[k - 1].label))
-                and (kind in _PORTABLE or kind == last == "person")
-            ):
+            k, kind = len(self.subject) - 1, self.kind(last.label)
+            while k > 0 and (self.kind(self.subject[k - 1].label) in _PORTABLE or kind == "person"):
                 k -= 1
             return self.subject[k:]
         alike = len(self.subject) == 2 and not self.belongs_to_earlier and self.object is None
-        joined = alike and re.search(r"\band\b", self.text[self.subject[0].end : self.subject[1].start])
-        return self.subject if joined else self.subject[-1:]
+        return self.subject if alike else [last]
 
     def _claim(self, token: Token, who: Sequence[Mention], objects: Sequence[Mention]) -> None:
         if token.kind == "passive" or token.words in ELSEWISE:
@@ -371,7 +361,7 @@ class Walker:
     def _place_side(self, who: list[Mention], side: Relation, of: list[Mention], token: Token) -> None:
         self._say(who, side, of, token)
         if side in ("left of", "right of"):
-            self.sides.append(_Side(who, side, of, token.start, token.end))
+            self.sides.append(_Side(who, side, token.end))
 
     def _pair_sides(self) -> None:
         """What stands left stands left of what stands right."""
