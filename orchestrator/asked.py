@@ -12,9 +12,11 @@ from scene.corpus.claims import RelationClaim, holds, relation_claims
 from scene.geometry import Box, Size
 from scene.graph import add_asked, scene_graph
 from scene.layers import Layer, LayeredScene
+from scene.relations import DIRECTIONS, points
 from scene.vocabulary import Vocabulary
 
 BESIDE_GAP_FRAC = 0.1  # of both mean widths: gap left between two objects that are moved apart
+DIRECT = 0.6  # of the distance along a direction: so far may the middle lie off it; 1 would be 45 degrees
 FOOT_FRAC = 0.15  # of the supporter's height: how far down into it an object that stands on it reaches
 
 
@@ -81,6 +83,11 @@ def broken(
 
 
 def _holds(claim: RelationClaim, scene: LayeredScene) -> bool:
+    """As for corpora, but directions are meant: "above" is not just higher."""
+    if claim.relation in DIRECTIONS:
+        ends = [[layer.box for layer in scene.layers if layer.label == label] for label in (claim.first, claim.second)]
+        if not any(a and b and a != b and points(a, b, claim.relation) for a in ends[0] for b in ends[1]):
+            return False
     return holds(claim, [layer.label for layer in scene.layers], [layer.mask for layer in scene.layers])
 
 
@@ -105,10 +112,15 @@ def place_for(claim: RelationClaim, label: str, box: Box, scene: LayeredScene) -
     gap_x = round(BESIDE_GAP_FRAC * (box.width + fixed.width) / 2)
     left, right = fixed.x0 - gap_x - box.width, fixed.x1 + gap_x
     if relation in ("left of", "right of"):
-        return _moved(box, left if relation == "left of" else right, box.y0, scene.size)
+        x0 = left if relation == "left of" else right
+        y0 = _near(box.y0, box.height, fixed.center[1], abs(x0 + box.width / 2 - fixed.center[0]))
+        return _moved(box, x0, y0, scene.size)
     if relation in ("above", "below"):
         y0 = fixed.y0 - box.height if relation == "above" else fixed.y1
-        return _moved(box, box.x0, y0, scene.size)
+        if relation == "above" and box.y1 <= fixed.y0:
+            y0 = box.y0  # what hangs high enough stays so high
+        x0 = _near(box.x0, box.width, fixed.center[0], abs(y0 + box.height / 2 - fixed.center[1]))
+        return _moved(box, x0, y0, scene.size)
     if relation == "next to":
         y0 = min(max(box.y0, fixed.y0 - box.height // 2), fixed.y1 - box.height // 2)
         sides = [place for x0 in (left, right) if (place := _moved(box, x0, y0, scene.size)).area >= 0.8 * box.area]
@@ -123,6 +135,12 @@ def place_for(claim: RelationClaim, label: str, box: Box, scene: LayeredScene) -
 
 
 _MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "below": "above", "next to": "next to"}
+
+
+def _near(start: int, extent: int, center: float, reach: float) -> int:
+    """A start as near to `start` as lets the middle lie within `DIRECT` of `reach` from `center`."""
+    low, high = center - DIRECT * reach - extent / 2, center + DIRECT * reach - extent / 2
+    return round(min(max(start, low), high))
 
 
 def _moved(box: Box, x0: int, y0: int, size: Size) -> Box:

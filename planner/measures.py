@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,24 +13,11 @@ from planner.links import holds
 from planner.prompt_sets import PromptCase
 from scene.geometry import Box, Size
 from scene.proposal import Proposal
+from scene.relations import DIRECTIONS, points
 
 Placed = Sequence[tuple[str, Box]]
 """Label and box, in the order of placing."""
 CLOSE_IOU = 0.5  # boxes of one label that overlap more are one object twice
-
-
-def nsr_relation(a: Box, b: Box, word: str) -> bool:
-    """NSR-1K's rule: the line between the centres lies within 45 degrees of the named direction; y points down.
-
-    Source: Feng et al., "LayoutGPT", arXiv 2305.15393, appendix.
-    """
-    (ax, ay), (bx, by) = a.center, b.center
-    dx, dy = ax - bx, ay - by
-    if dx == dy == 0:
-        return False
-    angle = math.degrees(math.atan2(-dy, dx)) % 360
-    wanted = {"right of": 0.0, "above": 90.0, "left of": 180.0, "below": 270.0}[word]
-    return min(abs(angle - wanted), 360 - abs(angle - wanted)) <= 45
 
 
 def relation_holds(placed: Placed, subject: Collection[str], word: str, partner: Collection[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -10,11 +11,30 @@ from scene.geometry import Box
 
 Relation = Literal["in front of", "on", "left of", "right of", "above", "below", "inside", "overlaps", "next to"]
 
+DIRECTIONS = {"right of": 0.0, "above": 90.0, "left of": 180.0, "below": 270.0}
+"""Degrees from the second object to the first."""
 MIN_OVERLAP_FRAC = 0.02  # of the smaller mask: less is a touch, not an overlap
 INSIDE_FRAC = 0.95
 CONTACT_FRAC = 0.5  # of the contact strip that must lie on the supporter
 STRIP_FRAC = 0.08  # height of the contact strip, as a share of the object's height
 NEXT_GAP_FRAC = 0.5  # gap, as a share of the mean width
+
+
+def points(a: Box, b: Box, word: str) -> bool:
+    """Whether `a` lies from `b` as one of `DIRECTIONS` says: the line between their centres within 45 degrees of it.
+
+    Stricter than `box_relations` in one way: a clock at the other end of the wall hangs higher than the chest, not above
+    it.
+
+    Source: NSR-1K's rule, Feng et al., "LayoutGPT", arXiv 2305.15393, appendix.
+    """
+    (ax, ay), (bx, by) = a.center, b.center
+    dx, dy = ax - bx, ay - by
+    if dx == dy == 0:
+        return False
+    angle = math.degrees(math.atan2(-dy, dx)) % 360  # y points down
+    apart = abs(angle - DIRECTIONS[word])
+    return min(apart, 360 - apart) <= 45
 
 
 def box_relations(a: Box, b: Box) -> list[Relation]:

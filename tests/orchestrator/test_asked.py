@@ -151,6 +151,21 @@ def test_the_place_fulfils_the_relation(relation: Any, is_first: bool) -> None:
     assert broken([claim], scene, "dog", moved) == []
 
 
+def test_higher_is_not_above() -> None:
+    from orchestrator.asked import broken
+
+    chest, clock = (np.zeros(SIZE.shape, dtype=bool) for _ in range(2))
+    chest[160:200, 160:220] = True
+    clock[60:90, 10:30] = True
+    scene = LayeredScene(SIZE, "", (Layer(1, "boy", "a boy", chest),))
+    claim = RelationClaim("dog", "above", "boy", "")
+    assert broken([claim], scene, "dog", clock) == [claim]
+    place = place_for(claim, "dog", Box(10, 60, 30, 90), scene)
+    assert place is not None
+    assert (place.y0, place.y1) == (60, 90)  # it hangs as high as before
+    assert 110 < place.x0 < 160  # and no farther over than it has to
+
+
 def test_sunny_days_are_not_places() -> None:
     assert asked("a girl near a tree on a sunny day", VOCABULARY)[-1].second != "sun"
     assert [c.relation for c in asked("a ball on a table", VOCABULARY)] in (["on"], [])

@@ -5,7 +5,6 @@ import pytest
 from planner.measures import (
     case_scores,
     co_occurrence,
-    nsr_relation,
     out_of_order,
     plausible,
     relation_holds,
@@ -15,6 +14,7 @@ from planner.measures import (
 from planner.prompt_sets import Mention, PromptCase, read_prompts
 from scene.errors import UserError
 from scene.geometry import Box, Size
+from scene.relations import points
 from scene.vocabulary import Vocabulary
 
 CANVAS = Size(640, 512)
@@ -32,7 +32,7 @@ def at(x, y):
      (0, -50, "above", True), (0, 50, "below", True), (10, 50, "above", False), (0, 0, "left of", False)],
 )  # fmt: skip
 def test_nsr_rule_is_within_45_degrees(dx, dy, word, holds):
-    assert nsr_relation(at(100 + dx, 100 + dy), at(100, 100), word) is holds
+    assert points(at(100 + dx, 100 + dy), at(100, 100), word) is holds
 
 
 def test_any_pair_of_the_labels_may_hold_it():
