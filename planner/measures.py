@@ -26,8 +26,8 @@ def relation_holds(placed: Placed, subject: Collection[str], word: str, partner:
         for j, (second, b) in enumerate(placed):
             if i == j or first not in subject or second not in partner:
                 continue
-            if word in ("left of", "right of", "above", "below"):
-                if nsr_relation(a, b, word):
+            if word in DIRECTIONS:
+                if points(a, b, word):
                     return True
             elif holds(word, a, b):
                 return True

@@ -23,8 +23,8 @@ NEXT_GAP_FRAC = 0.5  # gap, as a share of the mean width
 def points(a: Box, b: Box, word: str) -> bool:
     """Whether `a` lies from `b` as one of `DIRECTIONS` says: the line between their centres within 45 degrees of it.
 
-    Stricter than `box_relations` in one way: a clock at the other end of the wall hangs higher than the chest, not above
-    it.
+    Stricter than `box_relations` in one way: a clock at the other end of the wall hangs higher than the chest, but not
+    above it.
 
     Source: NSR-1K's rule, Feng et al., "LayoutGPT", arXiv 2305.15393, appendix.
     """
