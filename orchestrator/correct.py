@@ -7,7 +7,7 @@ rendered before the choice is made. Each attempt is kept in the step's record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -73,7 +73,10 @@ def choose(outlook: Outlook, request: Request, candidates: Sequence[MaskCandidat
     for how in ("move", "ask")[:limit]:
         if not any(left) or (how == "ask" and not left[0]):
             break
-        again = (_elsewhere if how == "move" else _asked_again)(outlook, request, candidates[0], tries[-1][4])
+        if how == "move":
+            again = _elsewhere(outlook, request, candidates[0], tries[-1][4], claims, weight)
+        else:
+            again = _asked_again(outlook, request, tries[-1][4])
         if again is None:
             continue
         try:
@@ -105,22 +108,36 @@ def _planned(outlook: Outlook, request: Request, said: Sequence[RelationClaim]) 
 
 
 def _elsewhere(
-    outlook: Outlook, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
+    outlook: Outlook,
+    request: Request,
+    candidate: MaskCandidate,
+    violated: Sequence[RelationClaim],
+    claims: Sequence[RelationClaim],
+    weight: Callable[[Sequence[RelationClaim]], tuple[int, int]],
 ) -> Request | None:
-    box = Box.from_mask(candidate.mask)
+    """Where one of `violated` holds, or two of them (the one says how far across, the other how high), such that the
+    fewest of `claims` are broken."""
+    box, label = Box.from_mask(candidate.mask), request.proposal.label
     if box is None:
         return None
-    place = place_for(violated[0], request.proposal.label, box, outlook.scene)
-    if place is None or place.area == 0 or place == box:
+    found = [place for claim in violated if (place := place_for(claim, label, box, outlook.scene)) is not None]
+    crossed = [Box(a.x0, b.y0, a.x1, b.y0 + a.height) for a in found for b in found if a is not b]
+    places = [place for place in (*found, *crossed) if place.area and place != box]
+
+    def left(place: Box) -> tuple[int, int]:
+        mask = np.zeros(outlook.scene.size.shape, dtype=bool)
+        mask[place.y0 : place.y1, place.x0 : place.x1] = True
+        return weight(broken(claims, outlook.scene, label, mask, request.behind))
+
+    place = min(places, key=left, default=None)
+    if place is None:
         return None
     return replace(
         request, seed=request.seed.retry(), guidance=Guidance.from_box(place, outlook.scene.size), guide_by="planner"
     )
 
 
-def _asked_again(
-    outlook: Outlook, request: Request, candidate: MaskCandidate, violated: Sequence[RelationClaim]
-) -> Request | None:
+def _asked_again(outlook: Outlook, request: Request, violated: Sequence[RelationClaim]) -> Request | None:
     """The planner's next word on the same object; another object is not what was asked."""
     seed = request.seed.retry().retry()
     turn = "; ".join(f"the {words}" for words in as_words(violated))
