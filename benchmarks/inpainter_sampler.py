@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -70,6 +71,24 @@ def draw(name: str, stored: ControlNetInpainter, found: list[Case]) -> Method:
     return method
 
 
+def objects(corpus: Corpus, limit: int, seed: int) -> tuple[list[Case], Judges]:
+    """Validation objects, and what judges their drawings against as many training objects."""
+    judge = CropJudge.from_pretrained(asset_dir("pretrained") / "judge" / "crops")
+    found = list(cases(corpus, corpus.records("val"), limit, seed))
+    real = [object_crop(case.truth, case.mask) for case in found]
+    other = [object_crop(c.truth, c.mask) for c in cases(corpus, corpus.records("train"), len(found), seed + 1)]
+    judged = judge.labels if judge.world == corpus.name else ()
+    return found, Judges(judge, judged, real, other, [case.label for case in found])
+
+
+def figures(method: Method, judges: Judges) -> dict[str, Any]:
+    """What is compared, named as in the report of `smartscene evaluate inpainter`."""
+    report = judges.report(method.crops)
+    for key in ("inside_feature_distance", "inside_psnr_db"):
+        report[key] = round(float(np.mean([row[key] for row in method.rows])), 4)
+    return report
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,20 +102,12 @@ def main() -> None:
     set_threads(1)
     corpus = Corpus.only([arguments.data])
     inpainter = ControlNetInpainter.from_pretrained(arguments.weights)
-    judge = CropJudge.from_pretrained(asset_dir("pretrained") / "judge" / "crops")
-    found = list(cases(corpus, corpus.records("val"), arguments.limit, arguments.seed))
+    found, judges = objects(corpus, arguments.limit, arguments.seed)
     real = [object_crop(case.truth, case.mask) for case in found]
-    other = [
-        object_crop(c.truth, c.mask) for c in cases(corpus, corpus.records("train"), len(found), arguments.seed + 1)
-    ]
-    judged = judge.labels if judge.world == corpus.name else ()
-    judges = Judges(judge, judged, real, other, [case.label for case in found])
     rows = []
     for name in arguments.settings:
         method = draw(name, inpainter, found)
-        report = judges.report(method.crops)
-        for key in ("inside_feature_distance", "inside_psnr_db"):
-            report[key] = round(float(np.mean([row[key] for row in method.rows])), 4)
+        report = figures(method, judges)
         report["seconds_per_object"] = round(method.seconds / len(found), 3)
         print(json.dumps({"setting": name, **report}), flush=True)
         rows.append(method.crops)

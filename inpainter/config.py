@@ -36,6 +36,10 @@ class DenoiserConfig(Config):
     reaches every layer at once. Needs text_channels in multiples of 64. Off for Stable Diffusion's layout."""
     control_channels: tuple[int, ...] = (8, 16, 32)
     """Channels of the ControlNet's image stem; as many levels as the VAE has."""
+    control_inputs: Literal["mask", "layout", "order"] = "mask"
+    """What the ControlNet sees: the canvas with the mask, also the scene's layout in colours, also which layers lie in
+    front, see `inpainter.planes`. For comparisons: at run time an inpainter is given no layout, so weights of the latter
+    two are not drawn with."""
 
 
 class NoiseConfig(Config):
@@ -45,7 +49,8 @@ class NoiseConfig(Config):
     beta_start: float = 0.00085
     beta_end: float = 0.012
     schedule: Literal["scaled_linear", "squaredcos_cap_v2", "linear"] = "scaled_linear"
-    prediction: Literal["v_prediction", "sample", "epsilon"] = "v_prediction"
+    prediction: Literal["v_prediction", "sample", "epsilon", "flow_prediction"] = "v_prediction"
+    """"flow_prediction": noise minus latents, on a straight line between both instead of the schedule above."""
     zero_terminal_snr: bool = True
     """The last timestep is pure noise (Lin et al. 2024), so that flat colours keep their exact mean."""
 
@@ -214,6 +219,8 @@ class VaeTraining(Config):
     """Weight of the squared error of colour differences, see `colour_distance`: hue is little of a picture's energy,
     and a young VAE leaves an axis of it out."""
     kl_weight: float = 1e-4
+    perceptual_weight: float = Field(0.0, ge=0)
+    """Weight of the distance of EfficientNet-Lite0 features, see `inpainter.perceptual`."""
     object_share: float = Field(0.9, ge=0, le=1)
     """Share of crops centred inside an object's box."""
     freeze_encoder: bool = False
@@ -253,13 +260,19 @@ class DenoiserTraining(Config):
     """VAE folder to ship instead of `vae`: same encoder, decoder trained further (`freeze_encoder`); None = `vae`."""
     outside_weight: float = 0.1
     """Loss weight of latents outside the dilated mask; inside it is 1."""
+    perceptual_weight: float = Field(0.0, ge=0)
+    """Weight of the distance of EfficientNet-Lite0 features between the decoded estimate and the decoded target, inside
+    the mask, see `inpainter.perceptual`; 0 decodes nothing."""
+    perceptual_share: float = Field(0.25, gt=0, le=1)
+    """Share of each batch, its first samples, for which that is worked out: one costs as much as training on two."""
     timestep_power: float = Field(0.5, gt=0, le=1)
     """Timesteps are T * u ** power, u uniform; below 1 the noisy end, which decides the picture, comes more often."""
     appearance: str | None = None
     """Folder that the `appearance` stage exported, shipped with the weights; drafts of true looks are then denoised,
     too, since a drawing starts from one. None: drawings start from pure noise."""
     draft_share: float = Field(0.6, ge=0, le=1)
-    """Share of the samples up to `draft_until` that start from a draft instead of from the real picture."""
+    """Share of the samples up to `draft_until` that start from a draft instead of from the real picture. Exact for the
+    prediction "sample" alone: targets of the others are those of the real picture's path."""
     draft_until: float = Field(0.65, gt=0, le=1)
     """Share of the timesteps up to which a draft may be noised."""
     draft_blur: float = Field(0.3, ge=0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from inpainter.tiles import blend, tiles
 from inpainter.window import Window, crop, crop_mask, cut_out, place, resize_image, resize_mask, window_around
-from scene.errors import ModelError
+from scene.errors import ModelError, UserError
 from scene.geometry import Box, Size
 from scene.layers import composite
 from scene.seeds import StepSeed
@@ -95,13 +95,18 @@ class ControlNetInpainter:
             sampler: replaces the one stored with the weights.
 
         Raises:
-            UserError: the folder is missing or broken.
+            UserError: the folder is missing or broken, or its ControlNet sees more than picture and mask.
         """
-        from inpainter.models import load_folder
+        from inpainter.models import CONTROL_CHANNELS, load_folder
         from inpainter.pipeline import WindowPipeline
         from inpainter.text import TextTokens
 
         folder = load_folder(Path(path))
+        if folder.controlnet.config.conditioning_channels != CONTROL_CHANNELS["mask"]:
+            raise UserError(
+                f"the ControlNet in {path} also wants the scene's layout, which nothing gives it when drawing; "
+                "train with denoiser.control_inputs=mask"
+            )
         sampler = sampler or folder.facts.sampler
         pipeline = WindowPipeline(folder.vae, folder.unet, folder.controlnet, folder.scheduler)
         embed = TextTokens(sampler.max_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,14 @@ from inpainter.models import (
     Vae,
     build_scheduler,
     control_image,
+    copy_denoiser,
     load_folder,
     load_vae,
     save_folder,
 )
+from inpainter.perceptual import LatentPerceptualDistance
 from inpainter.pipeline import WindowPipeline, cell_mask, draw_windows
+from inpainter.planes import PLANES
 from inpainter.sheets import grid, save_sheet
 from inpainter.text import TextTokens
 from inpainter.vae_task import psnr_inside, to_unit
@@ -59,7 +63,7 @@ def load_shipped_vae(training: DenoiserTraining, trained_on: Vae) -> Vae:
 
 
 def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
-    """Copies an exported denoiser into `model`.
+    """Copies an exported denoiser into `model`, see `copy_denoiser`.
 
     One trained without pooled text goes on with it; those layers start fresh. A denoiser trained on v can go on as one
     that predicts z_0: at pure noise v = -z_0, so its answer changes sign.
@@ -68,11 +72,9 @@ def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
         UserError: no weights there, or of a prediction that cannot be carried over.
     """
     source = load_folder(folder)
-    for part, weights in ((model.unet, source.unet), (model.controlnet, source.controlnet)):
-        fit = part.load_state_dict(weights.state_dict(), strict=False)
-        foreign = fit.unexpected_keys + [name for name in fit.missing_keys if not name.startswith("add_embedding.")]
-        if foreign:
-            raise UserError(f"weights in {folder} do not fit this model ({foreign[0]}); use the config they came from")
+    foreign = copy_denoiser(model, source.unet, source.controlnet)
+    if foreign is not None:
+        raise UserError(f"weights in {folder} do not fit this model ({foreign}); use the config they came from")
     trained_on = source.facts.noise.prediction
     if trained_on == prediction:
         return
@@ -87,7 +89,7 @@ def start_from(model: Denoiser, folder: Path, prediction: str) -> None:
 class Prepared:
     """An example with its target encoded: image uint8 (R, R, 3), mask bool (R, R), latents half (4, r, r), text.
 
-    `draft`: latents of a draft of its true look; None where nothing draws drafts.
+    `draft`: latents of a draft of its true look; None where nothing draws drafts. `planes`: see `Example`.
     """
 
     image: np.ndarray
@@ -95,6 +97,7 @@ class Prepared:
     latents: Tensor
     text: str
     draft: Tensor | None
+    planes: np.ndarray | None = None
 
 
 class DenoiserTask:
@@ -104,6 +107,9 @@ class DenoiserTask:
         config: root configuration with `denoiser_training`.
         corpus: opened corpus; trains on `train`, looks at `val`.
         embed: text -> (T, C); None takes the shared encoder.
+
+    Attributes:
+        prepared: the pool, by number; tasks on the same data may share one.
 
     Raises:
         UserError: no `denoiser_training` in the config, or no VAE at its path.
@@ -118,7 +124,10 @@ class DenoiserTask:
         self.appearance = load_appearance(Path(self.training.appearance)) if self.training.appearance else None
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.side = config.window.resolution_px // self.factor
-        self._pool: dict[int, Prepared] = {}
+        self.prepared: dict[int, Prepared] = {}
+        self.planes = PLANES[config.denoiser.control_inputs]
+        self.perceptual = LatentPerceptualDistance(self.vae) if self.training.perceptual_weight else None
+        self.frozen = () if self.perceptual is None else (self.perceptual,)
         self.embed = embed or TextTokens(config.sampler.max_tokens)
         self.scheduler = build_scheduler(config.noise)
         self.schedule = NoiseProcess(self.scheduler.alphas_cumprod, config.noise.prediction)
@@ -127,7 +136,9 @@ class DenoiserTask:
         if config.initial_weights:
             start_from(denoiser, Path(config.initial_weights), config.noise.prediction)
         self.model: nn.Module = denoiser
-        self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
+        self.source = ExampleSource(
+            corpus, corpus.records("train"), config.examples, config.window, config.fit.seed, planes=self.planes > 0
+        )
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """Latents, control images, texts, noise and timesteps; all but the last two come from the pool."""
@@ -140,9 +151,9 @@ class DenoiserTask:
         return {**self._stack(prepared), **self._noise(samples)}
 
     def _pooled(self, number: int) -> Prepared:
-        if number not in self._pool:
-            self._pool[number] = self._prepare(self.source.example(number), number)
-        return self._pool[number]
+        if number not in self.prepared:
+            self.prepared[number] = self._prepare(self.source.example(number), number)
+        return self.prepared[number]
 
     @torch.no_grad()
     def _prepare(self, example: Example, number: int) -> Prepared:
@@ -153,7 +164,8 @@ class DenoiserTask:
             blur = sample_noise(self.config.fit.seed, "draft", [number], (self.appearance.code_width,))
             code = code + self.training.draft_blur * blur
             draft = self._encode(self.appearance.paint(code[0], example.image, example.mask))
-        return Prepared(example.image, example.mask, self._encode(example.target), example.text, draft)
+        latents = self._encode(example.target)
+        return Prepared(example.image, example.mask, latents, example.text, draft, example.planes)
 
     def _encode(self, picture: np.ndarray) -> Tensor:
         """Scaled latents of a picture uint8 (R, R, 3), half (4, r, r)."""
@@ -165,13 +177,20 @@ class DenoiserTask:
         masks = np.stack([p.mask for p in prepared])
         cells = np.stack([cell_mask(mask, self.config.window.dilate_px, self.factor) for mask in masks])
         images = to_unit(np.stack([p.image for p in prepared]))
+        planes = self._seen([p.planes for p in prepared])
         return {
             "latents": torch.stack([p.latents for p in prepared]).float(),
             "drafts": torch.stack([p.latents if p.draft is None else p.draft for p in prepared]).float(),
-            "control": control_image(images, torch.from_numpy(masks)[:, None].float()),
+            "control": control_image(
+                images, torch.from_numpy(masks)[:, None].float(), planes=None if planes is None else to_unit(planes)
+            ),
             "inside": torch.from_numpy(cells[:, None, :: self.factor, :: self.factor]).float(),
             "text": torch.stack([self.embed(p.text) for p in prepared]),
         }
+
+    def _seen(self, planes: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        """Those planes that the ControlNet sees, uint8 (B, R, R, P); None where it sees none."""
+        return np.stack([p[..., : self.planes] for p in planes if p is not None]) if self.planes else None
 
     def _noise(self, samples: Sequence[int]) -> dict[str, Tensor]:
         seed, power = self.config.fit.seed, self.training.timestep_power
@@ -185,6 +204,8 @@ class DenoiserTask:
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of the prediction; latents inside the dilated mask weigh 1, the others less.
 
+        With a `perceptual_weight`, also the distance of features of what the estimate of z_0 decodes to.
+
         Some of those that are noised no further than drafts are start from the draft: how to finish one is learned.
         """
         clean, timesteps = batch["latents"], batch["timesteps"]
@@ -192,7 +213,8 @@ class DenoiserTask:
         start = torch.where(drafted.view(-1, 1, 1, 1), batch["drafts"], clean)
         noisy = self.schedule.add_noise(start, batch["noise"], timesteps)
         target = self.schedule.target(clean, batch["noise"], timesteps)
-        error = (model(noisy, timesteps, batch["text"], batch["control"]) - target) ** 2
+        output = model(noisy, timesteps, batch["text"], batch["control"])
+        error = (output - target) ** 2
         inside = batch["inside"]
         weight = inside + self.training.outside_weight * (1 - inside)
         loss = (error * weight).sum() / (weight.sum() * LATENT_CHANNELS)
@@ -202,6 +224,12 @@ class DenoiserTask:
             facts = {"inside": inner.mean().item()}
             if late.any():
                 facts["inside_noisiest_quarter"] = inner[late].mean().item()
+        if self.perceptual is not None:
+            estimate = self.schedule.estimate_clean(noisy, output, timesteps)
+            first = math.ceil(len(clean) * self.training.perceptual_share)
+            distance = self.perceptual(estimate[:first], clean[:first], inside[:first])
+            loss = loss + self.training.perceptual_weight * distance
+            facts["perceptual"] = distance.item()
         return loss, {name: round(value, 5) for name, value in facts.items()}
 
     def pipeline(self, model: nn.Module) -> WindowPipeline:
@@ -211,7 +239,10 @@ class DenoiserTask:
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""
-        examples = validation_examples(self.corpus, self.config, SHEET_COLUMNS * SHEET_ROWS)
+        examples = validation_examples(
+            self.corpus, self.config, SHEET_COLUMNS * SHEET_ROWS, planes=self.planes > 0
+        )
+        planes = self._seen([e.planes for e in examples])
         drawn = draw_windows(
             self.pipeline(model),
             [e.image for e in examples],
@@ -222,6 +253,7 @@ class DenoiserTask:
             self.config.sampler,
             dilate_px=self.config.window.dilate_px,
             appearance=self.appearance,
+            planes=None if planes is None else list(planes),
         )
         pasted = [np.where(e.mask[..., None], d, e.image) for e, d in zip(examples, drawn, strict=True)]
         values = [psnr_inside(p, e.target, e.mask) for p, e in zip(pasted, examples, strict=True)]

@@ -48,6 +48,7 @@ class Case:
         label, description, context: words.
         kind: the label's kind in the vocabulary.
         seed: for the drawing.
+        record, k: the scene, and which of its layers the object is.
     """
 
     image: np.ndarray
@@ -58,6 +59,8 @@ class Case:
     context: str
     kind: str
     seed: StepSeed
+    record: SceneRecord
+    k: int
 
 
 def cases(corpus: Corpus, records: Sequence[SceneRecord], limit: int | None, seed: int) -> Iterator[Case]:
@@ -84,6 +87,8 @@ def cases(corpus: Corpus, records: Sequence[SceneRecord], limit: int | None, see
             record.prompts[0] if record.prompts else "",
             corpus.vocabulary.kind(layer.label),
             StepSeed(seed, int(index)),
+            record,
+            k,
         )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from inpainter.config import ExampleConfig, InpainterTraining, VaeTraining, WindowConfig
+from inpainter.planes import scene_planes
 from inpainter.window import Window, crop, resize_image, window_around
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.store import MASK_ALPHA, Corpus
@@ -35,6 +36,7 @@ class Example:
         text: what to draw; empty for the unconditional share.
         label: category.
         window: where it was cut.
+        planes: uint8 (R, R, 4), see `inpainter.planes`; None where the source makes none.
     """
 
     image: np.ndarray
@@ -43,6 +45,7 @@ class Example:
     text: str
     label: str
     window: Window
+    planes: np.ndarray | None = None
 
 
 def example_rng(seed: int, purpose: str, number: int) -> np.random.Generator:
@@ -87,12 +90,27 @@ def layer_window(corpus: Corpus, layer: LayerRecord, window: Window) -> np.ndarr
 
 
 class ExampleSource:
-    """Draws examples by number from the records of a split."""
+    """Draws examples by number from the records of a split.
+
+    Args:
+        corpus, records: what is shown.
+        config, window: how.
+        seed: of all that is random.
+        planes: also make `Example.planes`; the rest of an example does not depend on it.
+    """
 
     def __init__(
-        self, corpus: Corpus, records: Sequence[SceneRecord], config: ExampleConfig, window: WindowConfig, seed: int
+        self,
+        corpus: Corpus,
+        records: Sequence[SceneRecord],
+        config: ExampleConfig,
+        window: WindowConfig,
+        seed: int,
+        *,
+        planes: bool = False,
     ) -> None:
         self.corpus, self.records, self.config, self.window, self.seed = corpus, records, config, window, seed
+        self.planes = planes
 
     def example(self, number: int) -> Example:
         """Training example `number`, augmented as the configuration says."""
@@ -125,9 +143,12 @@ class ExampleSource:
             drawn &= bool((mask & ~drawn).any())
             image = np.where(drawn[..., None], target, image)
             mask = mask & ~drawn
+        known = (*behind, *record.layers[k:])
+        planes = scene_planes(self.corpus, known, len(behind), mask, window) if self.planes else None
         if rng.random() < config.mirror:
             image, mask, target = (np.ascontiguousarray(a[:, ::-1]) for a in (image, mask, target))
-        return Example(image, mask, target, self._text(rng, record.layers[k]), record.layers[k].label, window)
+            planes = None if planes is None else np.ascontiguousarray(planes[:, ::-1])
+        return Example(image, mask, target, self._text(rng, record.layers[k]), record.layers[k].label, window, planes)
 
     def plain(self, record: SceneRecord, k: int) -> Example | None:
         """Layer `k` of a record as it stands, in the window used at run time; None when it is off the canvas."""
@@ -141,7 +162,8 @@ class ExampleSource:
         rgba = _resize_rgba(layer_window(self.corpus, layer, window), side)
         mask = rgba[..., 3] >= 128
         target = np.where(mask[..., None], composite(image, rgba), image)
-        return Example(image, mask, target, layer.description, layer.label, window)
+        planes = scene_planes(self.corpus, record.layers, k, mask, window) if self.planes else None
+        return Example(image, mask, target, layer.description, layer.label, window, planes)
 
     def picture(self, number: int, training: VaeTraining) -> np.ndarray:
         """Crop `number` for the VAE, uint8 (crop, crop, 3), at the scales at which windows are drawn.
@@ -216,9 +238,9 @@ class ExampleSource:
         return layer.label if draw < self.config.drop_text + self.config.label_text else layer.description
 
 
-def validation_examples(corpus: Corpus, config: InpainterTraining, count: int) -> list[Example]:
+def validation_examples(corpus: Corpus, config: InpainterTraining, count: int, *, planes: bool = False) -> list[Example]:
     """Validation objects as they stand, for sample sheets: two surfaces first, then objects of every depth."""
-    source = ExampleSource(corpus, corpus.records("val"), config.examples, config.window, 0)
+    source = ExampleSource(corpus, corpus.records("val"), config.examples, config.window, 0, planes=planes)
     examples: list[Example] = []
     number = 0
     while len(examples) < count:

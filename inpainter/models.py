@@ -31,6 +31,7 @@ Scheduler: TypeAlias = Any  # DPMSolverMultistepScheduler
 LATENT_CHANNELS = 4
 MASKED = -1.0  # the control image's value where something is to be drawn
 START_LOG_VARIANCE = -5.0
+CONTROL_CHANNELS = {"mask": 3, "layout": 6, "order": 7}  # of the control image, by `DenoiserConfig.control_inputs`
 START_POOLED_GAIN = 0.2  # small beside the time embedding, which shares its 4 x channels
 
 
@@ -102,13 +103,15 @@ def build_unet(config: DenoiserConfig, latent_side: int) -> UNet:
 
 
 def build_controlnet(config: DenoiserConfig, unet: UNet) -> ControlNet:
-    """A `ControlNetModel` that copies the U-Net's encoder; control images are (B, 3, H, W), masked pixels at -1.
+    """A `ControlNetModel` that copies the U-Net's encoder; control images are as `control_image` makes them.
 
     diffusers starts its outgoing convolutions at zero, which protects a U-Net that is trained already. Ours learns at
     the same time and sees the canvas through the ControlNet only, so they start like any other convolution.
     """
     controlnet: ControlNet = ControlNetModel.from_unet(
-        unet, conditioning_embedding_out_channels=config.control_channels
+        unet,
+        conditioning_embedding_out_channels=config.control_channels,
+        conditioning_channels=CONTROL_CHANNELS[config.control_inputs],
     )
     outgoing = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for convolution in (*outgoing, controlnet.controlnet_cond_embedding.conv_out):
@@ -126,14 +129,15 @@ def build_scheduler(config: NoiseConfig) -> Scheduler:
         prediction_type=config.prediction,
         rescale_betas_zero_snr=config.zero_terminal_snr,
         timestep_spacing="trailing",
+        use_flow_sigmas=config.prediction == "flow_prediction",
         algorithm_type="dpmsolver++",
         solver_order=2,
         lower_order_final=True,
     )
 
 
-def control_image(image: Tensor, mask: Tensor, masked: float = MASKED) -> Tensor:
-    """The ControlNet's picture: RGB in [0, 1] with the pixels to draw at `masked`.
+def control_image(image: Tensor, mask: Tensor, masked: float = MASKED, planes: Tensor | None = None) -> Tensor:
+    """The ControlNet's picture: RGB in [0, 1] with the pixels to draw at `masked`, and more planes if there are any.
 
     By default the same convention as `lllyasviel/control_v11p_sd15_inpaint`, so that its weights fit.
 
@@ -141,8 +145,34 @@ def control_image(image: Tensor, mask: Tensor, masked: float = MASKED) -> Tensor
         image: (B, 3, H, W) in [0, 1].
         mask: (B, 1, H, W), above 0.5 = draw here.
         masked: other ControlNets want white (1) there.
+        planes: (B, P, H, W) in [0, 1], see `inpainter.planes`.
     """
-    return torch.where(mask > 0.5, torch.full_like(image, masked), image)
+    picture = torch.where(mask > 0.5, torch.full_like(image, masked), image)
+    return picture if planes is None else torch.cat([picture, planes], dim=1)
+
+
+def copy_denoiser(model: Denoiser, unet: UNet, controlnet: ControlNet) -> str | None:
+    """Copies weights into `model`, whose ControlNet may see more planes: those start at zero, so nothing changes yet.
+
+    Returns:
+        The name of a weight that does not fit; None: all do. Layers of pooled text that the source lacks stay.
+    """
+    given = dict(controlnet.state_dict())
+    name = "controlnet_cond_embedding.conv_in.weight"
+    wider = torch.zeros_like(model.controlnet.state_dict()[name])
+    if given[name].shape[1] <= wider.shape[1]:
+        wider[:, : given[name].shape[1]] = given[name]
+        given[name] = wider
+    for part, weights in ((model.unet, unet.state_dict()), (model.controlnet, given)):
+        own = part.state_dict()
+        shapes = [key for key in weights if key in own and own[key].shape != weights[key].shape]
+        if shapes:
+            return shapes[0]
+        fit = part.load_state_dict(weights, strict=False)
+        foreign = fit.unexpected_keys + [key for key in fit.missing_keys if not key.startswith("add_embedding.")]
+        if foreign:
+            return str(foreign[0])
+    return None
 
 
 class Denoiser(nn.Module):
@@ -161,7 +191,7 @@ class Denoiser(nn.Module):
             noisy: (B, 4, h, w) noised latents.
             timesteps: (B,) int64.
             text: (B, T, C) tokens, padding zeroed.
-            control: (B, 3, H, W) as `control_image` makes it.
+            control: (B, C, H, W) as `control_image` makes it.
 
         Returns:
             (B, 4, h, w).

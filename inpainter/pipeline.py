@@ -76,6 +76,7 @@ class WindowBatch:
         empty_text: the unconditional half.
         generators: one per window, on the CPU.
         strength: share of the sampler's steps that run, the last ones; 1 = all, from pure noise.
+        planes: (B, P, R, R) in [0, 1], what a ControlNet in training also sees (`inpainter.planes`); else None.
     """
 
     image: Tensor
@@ -86,6 +87,7 @@ class WindowBatch:
     empty_text: Any
     generators: list[torch.Generator]
     strength: float
+    planes: Tensor | None = None
 
 
 Paint = Callable[[Any, WindowBatch, SamplerConfig], np.ndarray]
@@ -105,7 +107,7 @@ def paint_stable_diffusion(
     output: np.ndarray = pipeline(
         image=batch.start,
         mask_image=batch.cells,
-        control_image=control_image(batch.image, batch.mask, masked),
+        control_image=control_image(batch.image, batch.mask, masked, batch.planes),
         height=batch.image.shape[2],
         width=batch.image.shape[3],
         strength=batch.strength,
@@ -154,6 +156,7 @@ def draw_windows(
     starts: Sequence[np.ndarray] | None = None,
     last_steps: int | None = None,
     paint: Paint = paint_stable_diffusion,
+    planes: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Draws the masked object into each window, always `batch` windows per pipeline call.
 
@@ -174,6 +177,7 @@ def draw_windows(
         starts: uint8 (R, R, 3) each: drawings to refine instead. Needs `last_steps`.
         last_steps: so many of the sampler's steps run, the last ones.
         paint: calls the pipeline, family by family.
+        planes: uint8 (R, R, P) each, for a ControlNet in training that also sees the layout; else None.
 
     Returns:
         uint8 (R, R, 3) each: the model's whole window, not yet pasted.
@@ -203,6 +207,7 @@ def draw_windows(
             empty_text=empty_text,
             generators=[torch_generator(seeds[row]) for row in rows],
             strength=strength,
+            planes=None if planes is None else _unit(planes, rows),
         )
         output = paint(pipeline, windows, sampler)
         drawn += [(picture * 255 + 0.5).astype(np.uint8) for picture in output[: len(images) - first]]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from inpainter.config import InpainterTraining
 from inpainter.examples import ExampleSource
 from inpainter.models import build_vae, load_vae, save_component
+from inpainter.perceptual import PerceptualDistance
 from inpainter.sheets import grid, save_sheet
 from runtime.seeding import torch_generator
 from scene.corpus.store import Corpus
@@ -91,6 +92,8 @@ class VaeTask:
                     part.requires_grad_(False)
         elif config.vae_training.freeze_encoder:
             raise UserError("vae_training.freeze_encoder needs initial_weights: the VAE whose encoder is kept")
+        self.perceptual = PerceptualDistance() if config.vae_training.perceptual_weight else None
+        self.frozen = () if self.perceptual is None else (self.perceptual,)
         self.source = ExampleSource(corpus, corpus.records("train"), config.examples, config.window, config.fit.seed)
 
     def batch(self, samples: Sequence[int]) -> dict[str, Tensor]:
@@ -105,7 +108,7 @@ class VaeTask:
         return {"pixels": to_unit(pixels) * 2 - 1, "noise": torch.stack(noise)}
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """L1 + squared error + gradient L1 + weak KL; the posterior's noise comes with the batch."""
+        """L1 + squared error + gradient L1 + weak KL, and distance of features if wanted; the posterior's noise comes with the batch."""
         vae: Any = model
         posterior = vae.encode(batch["pixels"]).latent_dist
         output = vae.decode(posterior.mean + posterior.std * batch["noise"]).sample
@@ -119,6 +122,10 @@ class VaeTask:
         loss = loss + training.colour_weight * colour
         psnr = 10 * math.log10(4 / max(squared.item(), 1e-9))
         facts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item(), "colour": colour.item(), "psnr": psnr}
+        if self.perceptual is not None:
+            distance = self.perceptual(output, batch["pixels"])
+            loss = loss + training.perceptual_weight * distance
+            facts["perceptual"] = distance.item()
         return loss, {name: round(value, 5) for name, value in facts.items()}
 
     def _validation(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
 """What every diffusion model here shares: the noise process, its training targets, and the few-step solver.
 
-Notation: alpha_bar_t = product of (1 - beta); z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps.
+Notation: alpha_bar_t = product of (1 - beta); z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps. A network that
+predicts the flow (Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003) has no betas: z_t = (1 - s) z_0 + s eps
+with s = t / timesteps, as diffusers' flow sigmas are.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ class NoiseProcess:
     """q(z_t | z_0) and the training target.
 
     Args:
-        alphas_cumprod: (timesteps,) alpha_bar, as the sampler uses it.
-        prediction: v_prediction (v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0, Salimans & Ho 2022), sample (z_0)
-            or epsilon.
+        alphas_cumprod: (timesteps,) alpha_bar, as the sampler uses it; of a flow, its length alone.
+        prediction: v_prediction (v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0, Salimans & Ho 2022), sample (z_0),
+            epsilon or flow_prediction (eps - z_0).
     """
 
     def __init__(self, alphas_cumprod: Tensor, prediction: str) -> None:
@@ -66,12 +68,19 @@ class NoiseProcess:
         return cls(scheduler.alphas_cumprod, schedule.prediction)
 
     def _alpha_bar(self, timesteps: Tensor) -> Tensor:
-        """(B,), wherever the timesteps are."""
+        """(B,), wherever the timesteps are; of a flow, what it would be at the same ratio of signal to noise."""
+        if self.prediction == "flow_prediction":
+            signal, sigma = self.coefficients(timesteps, 1)
+            return signal**2 / (signal**2 + sigma**2)
         return self.alphas_cumprod.to(timesteps.device)[timesteps]
 
     def coefficients(self, timesteps: Tensor, dimensions: int = 4) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), each (B, 1, ...), for tensors of so many dimensions."""
-        alpha_bar = self._alpha_bar(timesteps).view(-1, *[1] * (dimensions - 1))
+        """What z_0 and the noise are multiplied by, each (B, 1, ...), for tensors of so many dimensions."""
+        shape = (-1, *[1] * (dimensions - 1))
+        if self.prediction == "flow_prediction":
+            sigma = (timesteps / len(self.alphas_cumprod)).view(shape)
+            return 1 - sigma, sigma
+        alpha_bar = self._alpha_bar(timesteps).view(shape)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -80,11 +89,13 @@ class NoiseProcess:
         return signal * clean + sigma * noise
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network should output: v = sqrt(a) eps - sqrt(1 - a) x0, or x0, or eps."""
+        """What the network should output: v = sqrt(a) eps - sqrt(1 - a) x0, or x0, eps, or eps - x0."""
         if self.prediction == "sample":
             return clean
         if self.prediction == "epsilon":
             return noise
+        if self.prediction == "flow_prediction":
+            return noise - clean
         signal, sigma = self.coefficients(timesteps, clean.ndim)
         return signal * noise - sigma * clean
 
@@ -95,6 +106,8 @@ class NoiseProcess:
         signal, sigma = self.coefficients(timesteps, noisy.ndim)
         if self.prediction == "epsilon":
             return ((noisy - sigma * output) / signal).clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
+        if self.prediction == "flow_prediction":
+            return noisy - sigma * output
         return signal * noisy - sigma * output
 
     def estimate_weights(self, timesteps: Tensor) -> Tensor:
@@ -109,7 +122,12 @@ class NoiseProcess:
         alpha_bar = self._alpha_bar(timesteps)
         snr = alpha_bar / (1 - alpha_bar)
         clipped = snr.clamp(max=snr_gamma)
-        per_clean = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}
+        per_clean = {
+            "sample": torch.ones_like(snr),
+            "epsilon": snr,
+            "v_prediction": snr + 1,
+            "flow_prediction": (snr.sqrt() + 1) ** 2,
+        }
         return clipped / per_clean[self.prediction]
 
 

@@ -83,7 +83,16 @@ class EfficientNetTrunk(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        return self.blocks(F.relu6(self.stem((pixels - 127) / 128)))
+        return self.stages(pixels, (len(self.blocks) - 1,))[0]
+
+    def stages(self, pixels: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """What comes out of chosen blocks, (B, C, h, w) each, in the order of the blocks."""
+        found, x = [], F.relu6(self.stem((pixels - 127) / 128))
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in taps:
+                found.append(x)
+        return found
 
 
 @torch.no_grad()
