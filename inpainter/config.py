@@ -38,8 +38,8 @@ class DenoiserConfig(Config):
     """Channels of the ControlNet's image stem; as many levels as the VAE has."""
     control_inputs: Literal["mask", "layout", "order"] = "mask"
     """What the ControlNet sees: the canvas with the mask, also the scene's layout in colours, also which layers lie in
-    front, see `inpainter.planes`. For comparisons: at run time an inpainter is given no layout, so weights of the latter
-    two are not drawn with."""
+    front, see `inpainter.planes`. For comparisons: when it draws, an inpainter is given no layout, so weights of the
+    last two are refused there."""
 
 
 class NoiseConfig(Config):

@@ -239,9 +239,7 @@ class DenoiserTask:
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """Rows of canvas with mask, drawing, and truth, of validation objects in their run-time windows."""
-        examples = validation_examples(
-            self.corpus, self.config, SHEET_COLUMNS * SHEET_ROWS, planes=self.planes > 0
-        )
+        examples = validation_examples(self.corpus, self.config, SHEET_COLUMNS * SHEET_ROWS, planes=self.planes > 0)
         planes = self._seen([e.planes for e in examples])
         drawn = draw_windows(
             self.pipeline(model),

@@ -1,8 +1,8 @@
 """`smartscene evaluate inpainter`: draws objects of held-out scenes into their real masks, against the real render.
 
 Pixels are compared in `colour_gradient_pyramid_l1`, which this file defines in full; sets of crops in features of
-EfficientNet-Lite0 (`perception.efficientnet`: not the Inception of the usual FID); objects are named by a classifier
-that learned on real crops. There is no text-image score: no permissive text-image model ships in a package.
+EfficientNet-Lite0 (`perception.efficientnet`: not the Inception of the usual FID); objects are named by a classifier,
+and matched with words by a text-image score (`perception.matching`: not CLIP), both of which learned on real crops.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from inpainter.judging import Judges, object_crop
 from inpainter.measures import edge_jump, normalised_change
 from perception.crops import CropJudge
 from perception.efficientnet import FEATURES
+from perception.matching import SCORE, TextImageScore
 from runtime.assets import asset_dir
 from scene.corpus.records import SceneRecord
 from scene.corpus.store import MASK_ALPHA, Corpus
@@ -270,6 +271,8 @@ def evaluate(
     inpainter = ControlNetInpainter.from_pretrained(pretrained)
     judge = CropJudge.from_pretrained(asset_dir("pretrained") / "judge" / "crops")
     judged = judge.labels if judge.world == corpus.name else ()
+    score = TextImageScore.from_pretrained(asset_dir("pretrained") / "judge" / "match")
+    matched = score if score.world == corpus.name else None
     records = corpus.records(split)
     renders: dict[str, Render] = {
         "ours": through(inpainter),
@@ -279,11 +282,12 @@ def evaluate(
         "blurred_mask": through(inpainter, blurred),
     }
     methods = {name: Method() for name in renders}
-    kinds, labels, real = [], [], []
+    kinds, labels, texts, real = [], [], [], []
     total = len(records) if limit is None else min(limit, len(records))
     for case in tqdm(cases(corpus, records, limit, seed), total=total, disable=not progress, unit="object"):
         kinds.append(case.kind)
         labels.append(case.label)
+        texts.append("" if case.kind == "surface" else case.description)
         real.append(object_crop(case.truth, case.mask))
         for name, render in renders.items():
             begun = time.monotonic()
@@ -291,7 +295,7 @@ def evaluate(
             methods[name].seconds += time.monotonic() - begun
             methods[name].add(case, output)
     other = [object_crop(c.truth, c.mask) for c in cases(corpus, corpus.records("train"), len(real), seed + 1)]
-    judges = Judges(judge, judged, real, other, labels)
+    judges = Judges(judge, judged, real, other, labels, matched, texts)
     reports = {name: {**_means(m.rows), **judges.report(m.crops)} for name, m in methods.items()}
     modes = compare_modes(
         inpainter, corpus, _shuffled(records, seed)[: max(2, total // 20)], seed, progress=progress,
@@ -303,6 +307,7 @@ def evaluate(
         "n": len(kinds),
         "feature_space": FEATURE_SPACE,
         "local_features": FEATURES,
+        **({} if matched is None else {"text_score": SCORE}),
         **reports["ours"],
         "drift_20": drift(inpainter, corpus, _shuffled(records, seed), seed),
         "by_kind": _by_kind(methods["ours"].rows, kinds),

@@ -238,7 +238,9 @@ class ExampleSource:
         return layer.label if draw < self.config.drop_text + self.config.label_text else layer.description
 
 
-def validation_examples(corpus: Corpus, config: InpainterTraining, count: int, *, planes: bool = False) -> list[Example]:
+def validation_examples(
+    corpus: Corpus, config: InpainterTraining, count: int, *, planes: bool = False
+) -> list[Example]:
     """Validation objects as they stand, for sample sheets: two surfaces first, then objects of every depth."""
     source = ExampleSource(corpus, corpus.records("val"), config.examples, config.window, 0, planes=planes)
     examples: list[Example] = []

@@ -3,7 +3,7 @@
 The whole scene's layers count, those in front of the object, too, as they are known when a layout is made first. So
 this is the most that a layout can tell. Drawing never has it: the contract of an inpainter is picture, mask and words.
 
-Source: the inputs that the ControlNet-Inpaint of SmartMask (arXiv 2312.05039, section 3.3) leaves open. R = window side.
+Source: ours; the layout's colours are those of `scene.layout`. R = window side.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus
 from scene.layout import label_colour
 
-PLANES = {"mask": 0, "layout": 3, "order": 4}  # of `scene_planes`, the first so many, by `DenoiserConfig.control_inputs`
+PLANES = {
+    "mask": 0,
+    "layout": 3,
+    "order": 4,
+}  # of `scene_planes`, the first so many, by `DenoiserConfig.control_inputs`
 HERE = 128  # the object's own depth order
 
 
-def scene_planes(
-    corpus: Corpus, layers: Sequence[LayerRecord], k: int, mask: np.ndarray, window: Window
-) -> np.ndarray:
+def scene_planes(corpus: Corpus, layers: Sequence[LayerRecord], k: int, mask: np.ndarray, window: Window) -> np.ndarray:
     """Layout colours and depth order of a scene in one object's window.
 
     Args:

@@ -108,7 +108,7 @@ class VaeTask:
         return {"pixels": to_unit(pixels) * 2 - 1, "noise": torch.stack(noise)}
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """L1 + squared error + gradient L1 + weak KL, and distance of features if wanted; the posterior's noise comes with the batch."""
+        """L1 + squared error + gradient L1 + weak KL, if wanted distance of features; the batch brings the noise."""
         vae: Any = model
         posterior = vae.encode(batch["pixels"]).latent_dist
         output = vae.decode(posterior.mean + posterior.std * batch["noise"]).sample

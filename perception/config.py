@@ -1,4 +1,4 @@
-"""Configuration of the two judges. Defaults live only here; `configs/judge/*.yaml` override them."""
+"""Configuration of the judges. Defaults live only here; `configs/judge/*.yaml` override them."""
 
 from __future__ import annotations
 
@@ -72,4 +72,23 @@ class CropJudgeConfig(Config):
     visible_frac: float = Field(0.6, ge=0, le=1, description="Objects that show less of themselves are left out.")
     context: tuple[float, float] = Field((1.0, 1.4), description="Range of a training crop's side over its box's.")
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    fit: FitConfig
+
+
+class MatchTowersConfig(Config):
+    """The trained part of the text-image score."""
+
+    hidden: int = Field(192, ge=1, description="Width of the picture tower's hidden layer.")
+    width: int = Field(128, ge=1, description="Of the space in which pictures and texts are compared.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Of features and of the hidden layer, in training.")
+
+
+class MatchConfig(Config):
+    """Root config of the text-image score."""
+
+    towers: MatchTowersConfig = MatchTowersConfig()
+    most: int = Field(60, ge=1, description="So many crops of a label are used at most.")
+    scenes: int | None = Field(None, description="So many training scenes are looked at; null: all.")
+    visible_frac: float = Field(0.6, ge=0, le=1, description="Objects that show less of themselves are left out.")
+    context: tuple[float, float] = Field((1.0, 1.4), description="Range of a training crop's side over its box's.")
     fit: FitConfig

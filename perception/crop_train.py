@@ -34,11 +34,12 @@ SHEET_CROPS, SHEET_COLUMNS, CAPTION_PX = 48, 12, 20
 
 
 class RealCrop(NamedTuple):
-    """A crop of a finished scene: uint8 (128, 128, 3), its object's label and asset source."""
+    """A crop of a finished scene: uint8 (128, 128, 3), its object's label, asset source and description."""
 
     pixels: np.ndarray
     label: str
     source: str
+    description: str
 
 
 def candidates(corpus: Corpus, record: SceneRecord, visible_frac: float) -> list[LayerRecord]:
@@ -85,9 +86,31 @@ def real_crops(
             box = corpus.box(layer)
             assert box is not None
             taken[layer.label] += 1
-            yield RealCrop(
-                square_crop(image, box, rng.uniform(*context)), layer.label, corpus.assets[layer.asset].source
-            )
+            pixels = square_crop(image, box, rng.uniform(*context))
+            yield RealCrop(pixels, layer.label, corpus.assets[layer.asset].source, layer.description)
+
+
+def both_ways(trunk: EfficientNetTrunk, crops: Sequence[RealCrop]) -> tuple[Tensor, Tensor]:
+    """Pooled features of crops as they are and mirrored, (N, 672) each."""
+    plain, mirrored = (
+        torch.from_numpy(pooled(feature_maps(trunk, [np.ascontiguousarray(c.pixels[:, ::step]) for c in crops])))
+        for step in (1, -1)
+    )
+    return plain, mirrored
+
+
+def some_scenes(corpus: Corpus, scenes: int | None, seed: int) -> list[SceneRecord]:
+    """Training scenes in a random order, so many; None = all."""
+    records = corpus.records("train")
+    order = numpy_rng(derive_seed(seed, "crop scenes")).permutation(len(records))[:scenes]
+    return [records[int(number)] for number in order]
+
+
+def write_credits(corpus: Corpus, out: Path) -> None:
+    """Copies the corpus's list of works beside what was trained on them, if it has one."""
+    credits = corpus.path / "ATTRIBUTION.md"
+    if credits.exists():
+        write_bytes(out / "ATTRIBUTION.md", credits.read_bytes())
 
 
 class CropTask:
@@ -101,9 +124,7 @@ class CropTask:
 
     def __init__(self, config: CropJudgeConfig, corpus: Corpus, trunk: EfficientNetTrunk) -> None:
         self.config, self.corpus, self.trunk = config, corpus, trunk
-        records = corpus.records("train")
-        order = numpy_rng(derive_seed(config.fit.seed, "crop scenes")).permutation(len(records))[: config.scenes]
-        chosen = [records[int(number)] for number in order]
+        chosen = some_scenes(corpus, config.scenes, config.fit.seed)
         counts = Counter(x.label for record in chosen for x in candidates(corpus, record, config.visible_frac))
         self.labels = tuple(sorted(label for label, count in counts.items() if count >= config.fewest))
         if not self.labels:
@@ -113,10 +134,7 @@ class CropTask:
         )
         row = {label: number for number, label in enumerate(self.labels)}
         self._targets = torch.tensor([row[crop.label] for crop in crops])
-        self._features = [
-            torch.from_numpy(pooled(feature_maps(trunk, [np.ascontiguousarray(c.pixels[:, ::step]) for c in crops])))
-            for step in (1, -1)
-        ]
+        self._features = both_ways(trunk, crops)
         torch.manual_seed(derive_seed(config.fit.seed, "crop head"))
         self.model: nn.Module = CropHead(config.head, len(self.labels))
 
@@ -156,9 +174,7 @@ class CropTask:
         """Writes the judge's folder, with the credits of its corpus."""
         about = {"licence": self.corpus.licence, "crops": len(self._targets)}
         self.judge(model).save(out, about)
-        credits = self.corpus.path / "ATTRIBUTION.md"
-        if credits.exists():
-            write_bytes(out / "ATTRIBUTION.md", credits.read_bytes())
+        write_credits(self.corpus, out)
 
 
 def crop_sheet(judge: CropJudge, crops: Sequence[RealCrop]) -> Image.Image:

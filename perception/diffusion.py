@@ -1,8 +1,8 @@
 """What every diffusion model here shares: the noise process, its training targets, and the few-step solver.
 
 Notation: alpha_bar_t = product of (1 - beta); z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps. A network that
-predicts the flow (Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003) has no betas: z_t = (1 - s) z_0 + s eps
-with s = t / timesteps, as diffusers' flow sigmas are.
+predicts the flow (Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003) has no betas:
+z_t = (1 - s) z_0 + s eps with s = t / timesteps, as diffusers' flow sigmas are.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from inpainter.judging import Judges, object_crop
 from perception.config import CropHeadConfig
 from perception.crops import CropHead, CropJudge
 from perception.efficientnet import EfficientNetTrunk
+from perception.matching import TextImageScore
 from scene.corpus.store import Corpus
 from scene.seeds import StepSeed
 
@@ -117,6 +119,33 @@ def test_only_labels_that_the_judge_knows_are_counted(ball: Case) -> None:
     assert report["recognised"] == report["recognised_real"] == pytest.approx(2 / 3, abs=1e-4)
     assert report["recognised_n"] == 3
     assert "recognised" not in judges(crops, labels, ()).report(crops), "absent means not measured"
+
+
+class Colour(TextImageScore):
+    """Says "red" of a crop that is red in its middle, "blue" of a blue one."""
+
+    def __init__(self) -> None:
+        self.world = "toy"
+
+    def scores(self, maps: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[float(shown == ("red" in text)) for text in texts] for shown in maps[:, 0, 0, 0] > 0])
+
+
+def test_words_are_scored_where_there_are_some(ball: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_colour(trunk: object, crops: Sequence[np.ndarray]) -> np.ndarray:
+        return np.array([np.full((112, 8, 8), np.sign(int(crop[64, 64, 0]) - int(crop[64, 64, 2]))) for crop in crops])
+
+    monkeypatch.setattr("inpainter.judging.feature_maps", by_colour)
+    red = object_crop(ball.truth, ball.mask)
+    blue, sky = red[..., ::-1], np.full_like(red, 200)
+    plain = judges([red, blue, sky], ["red ball", "blue ball", "sky"], ())
+    assert not any(name.startswith("text_") for name in plain.report([red, blue, sky])), "absent means not measured"
+    told = ["a red ball", "a blue ball", ""]
+    scored = Judges(plain.judge, (), [red, blue, sky], [sky, blue, red], ["a", "b", "c"], Colour(), told)
+    right, wrong = scored.report([red, blue, sky]), scored.report([blue, red, sky])
+    assert right["text_n"] == right["text_choices"] == 2
+    assert right["text_top1"] == right["text_top1_real"] == right["text_margin"] == 1
+    assert wrong["text_top1"] == right["text_top1_shuffled"] == 0 and wrong["text_margin"] == -1
 
 
 def test_layout_first_and_per_object_agree_and_all_at_once_does_not(
