@@ -66,7 +66,7 @@ START = {
     "warm": (f"denoiser_training.appearance={SHIPPED}/appearance", f"initial_weights={SHIPPED}"),
     "vae": (f"initial_weights={SHIPPED}/vae",),
 }  # fmt: skip
-SAMPLES = {"fresh": 3200, "warm": 640, "vae": 2000}
+SAMPLES = {"fresh": 2000, "warm": 640, "vae": 2000}
 PERCEPTUAL = {"fresh": 0.1, "warm": 0.1, "vae": 0.1}
 
 
@@ -88,16 +88,16 @@ VARIANTS = (
     Variant("fresh x0", "fresh"),
     Variant("fresh flow", "fresh", ("noise.prediction=flow_prediction",)),
     Variant("fresh v", "fresh", ("noise.prediction=v_prediction",)),
-    Variant("fresh mask + layout", "fresh", ("denoiser.control_inputs=layout",)),
+    _perceptual("fresh"),
     Variant("fresh mask + layout + order", "fresh", ("denoiser.control_inputs=order",)),
+    Variant("fresh mask + layout", "fresh", ("denoiser.control_inputs=layout",)),
+    Variant("fresh x0, another seed", "fresh", ("fit.seed=1",)),
     Variant("warm", "warm"),
     _perceptual("warm"),
-    Variant("vae", "vae"),
-    _perceptual("vae"),
-    _perceptual("fresh"),
-    Variant("fresh x0, another seed", "fresh", ("fit.seed=1",)),
     Variant("warm mask + layout + order", "warm", ("denoiser.control_inputs=order",)),
     Variant("warm mask + layout", "warm", ("denoiser.control_inputs=layout",)),
+    Variant("vae", "vae"),
+    _perceptual("vae"),
 )
 
 
@@ -156,7 +156,7 @@ def configured(variant: Variant, samples: int) -> InpainterTraining:
         "fit.threads=1", f"fit.sheet_every={10 * samples}", "fit.log_every=200",
     ]  # fmt: skip
     if not vae:
-        settings += [f"denoiser_training.vae={SHIPPED}/vae", f"denoiser_training.pool={max(samples // 2, 1200)}"]
+        settings += [f"denoiser_training.vae={SHIPPED}/vae", f"denoiser_training.pool={samples // 2}"]
     path = Path("configs/inpainter") / ("vae_home.yaml" if vae else "home.yaml")
     return load_config(InpainterTraining, path, (*settings, *variant.change))
 
