@@ -7,7 +7,7 @@ and timesteps in the same order (but for the one with another seed, which shows 
 group, object by object, with the group's first:
 
     fresh  from random networks, equal ones: trained weights of another prediction cannot be carried over. Windows of
-           64 pixels, where five times as many samples fit into the time; no drafts, drawn from pure noise
+           64 pixels, where more samples fit into the time; no drafts, drawn from pure noise
     warm   from the shipped weights; drawn as shipped (a recalled draft, the sampler's last step) and from pure noise
     vae    from the shipped VAE; encoded and decoded, nothing is drawn
 
