@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator import Composer
-from planner.measures import case_scores, relation_holds, summary
+from planner.measures import attributes_hold, case_scores, relation_holds, summary
 from planner.prompt_sets import PromptCase, read_prompts
 from scene.geometry import Box
 from scene.layers import LayeredScene
@@ -78,8 +78,9 @@ def main() -> None:
     found = read_prompts(arguments.prompts, words)
     rows, started = [], time.monotonic()
     for number, case in enumerate(found.cases[: arguments.limit], start=1):
-        placed = placed_in(composed(composer, case, arguments.seed))
-        scores = case_scores(case, placed, surfaces)
+        scene = composed(composer, case, arguments.seed)
+        placed, described = placed_in(scene), [(layer.label, layer.description) for layer in scene.layers]
+        scores = case_scores(case, placed, surfaces) | {"attributes": attributes_hold(case, described)}
         rows.append(scores)
         spent = (time.monotonic() - started) / number
         print(f"{number}/{arguments.limit} {spent:.1f} s each: {case.prompt}", file=sys.stderr)

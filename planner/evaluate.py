@@ -194,7 +194,15 @@ def evaluate(
     return {key: value for key, value in figures.items() if value is not None}
 
 
-_UNGUARDED = ("named_recall", "named_object_recall", "implied_recall", "count_exact", "relation_accuracy", "off_canvas")
+_UNGUARDED = (
+    "named_recall",
+    "named_object_recall",
+    "implied_recall",
+    "count_exact",
+    "relation_accuracy",
+    "attribute_accuracy",
+    "off_canvas",
+)
 
 
 def _one(rollouts: Rollouts, propose: Propose | None, case: PromptCase) -> Row:

@@ -180,6 +180,7 @@ class AnswerTokens:
             return tuple(whole[len(start) :])
 
         self.labels = tuple(labels)
+        self.encode = encode
         self.digits = tuple(encode(str(digit))[0] for digit in range(10))
         self.end = encode(END, "0")[0]
         self.separator = encode(SEPARATOR)[0]
@@ -242,6 +243,7 @@ class AnswerAutomaton:
     ) -> None:
         self._tokens = tokens
         self.box = box
+        self.opening: tuple[int, ...] = ()  # words that the description has to begin with
         self._paths = [tokens.label_paths[label] for label in labels]
         if allow_stop:
             self._paths.append(tokens.stop)
@@ -298,9 +300,11 @@ class AnswerAutomaton:
         if position <= BOX_DIGITS:
             return self._allowed_digits(position - 1)
         if position == BOX_DIGITS + 1:
-            described = self._plain is not None and self.label not in self._plain
+            described = bool(self.opening) or (self._plain is not None and self.label not in self._plain)
             return (self._tokens.separator,) if described else (self._tokens.end, self._tokens.separator)
         words = position - BOX_DIGITS - 2
+        if words < len(self.opening):
+            return (self.opening[words],)
         if words == 0:
             return self._tokens.description_start
         if words >= self._max_description:

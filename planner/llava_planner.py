@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from planner.decoding import Picker, PlannerConfig
-from planner.grammar import LINKS, Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
+from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
 from planner.llava import VisionConfig, pixel_values
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
-from planner.situation import SceneReader, due_links, held
+from planner.situation import SceneReader, due_colour, due_links, held
 from planner.spelling import Speller
 from scene.errors import ModelError
 from scene.layout import layout_picture
@@ -159,6 +159,10 @@ class LlavaPlanner:
         automaton.box = None if boxed else STAND_IN
         self._advance(automaton, cursor, pick, until_head=False)
         answer, box = self._read_answer(automaton, scene)
+        colour = due_colour(answer.label, answer.description or "", situation, scene, self.config.guards)
+        if colour is not None:
+            answer, box = self._coloured(start, scene, answer, colour, pick)
+            notes.append(f"the prompt says {colour}: described again")
         if too_close(box, twins, self.config.guards):
             answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
             notes.append(f"another {answer.label} stood there: placed again")
@@ -221,6 +225,18 @@ class LlavaPlanner:
         if answer.cells is None:
             raise ModelError(f"planner answered {answer.line()!r} where an object was due")
         return answer, cells_to_box(answer.cells, scene.size)
+
+    def _coloured(
+        self, start: Cursor, scene: LayeredScene, answer: Answer, colour: str, pick: Picker
+    ) -> tuple[Answer, Box]:
+        """The same label, relation and box in words that begin with a colour ("a red ...")."""
+        automaton = self._automaton(scene, [answer.label], False)
+        automaton.limit_links([answer.link] if answer.link else [])
+        automaton.box = answer.cells
+        words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}").removesuffix(f" {answer.label}")
+        automaton.opening = self.tokens.encode(f" {words}", SEPARATOR)
+        self._advance(automaton, start, pick, until_head=False)
+        return self._read_answer(automaton, scene)
 
     def _elsewhere(
         self, start: Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed

@@ -70,6 +70,21 @@ def case_scores(case: PromptCase, placed: Placed, surfaces: Collection[str]) -> 
     }
 
 
+def attributes_hold(case: PromptCase, described: Iterable[tuple[str, str]]) -> list[bool]:
+    """For each colour that a prompt names, whether an object of the label has it in its description.
+
+    Args:
+        case: the prompt.
+        described: label and description of what was placed.
+    """
+    placed = list(described)
+    return [
+        any(label in mention.any_of and mention.attribute in text.split() for label, text in placed)
+        for mention in case.objects
+        if mention.attribute
+    ]
+
+
 def on_canvas(box: Box, size: Size) -> bool:
     """Whether a box lies on the canvas and is not empty."""
     return 0 <= box.x0 < box.x1 <= size.width and 0 <= box.y0 < box.y1 <= size.height
@@ -133,6 +148,7 @@ def summary(scores: Sequence[Mapping[str, Sequence[bool]]]) -> dict[str, Any]:
         "exact": "count_exact",
         "exact_mentions": "count_exact_mentions",
         "relations": "relation_accuracy",
+        "attributes": "attribute_accuracy",
         "boxes": "off_canvas",
         "pairs": "same_class_overlap",
         "order": "order_violations",

@@ -31,12 +31,14 @@ class Mention:
         count: how many.
         exact: the prompt says how many, so more is wrong.
         implied: meant, but not named.
+        attribute: its colour, where the prompt names one.
     """
 
     any_of: tuple[str, ...]
     count: int = 1
     exact: bool = False
     implied: bool = False
+    attribute: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,13 @@ def _case(number: str, entry: Any, vocabulary: Vocabulary) -> PromptCase | None:
     if "tag" in entry:
         return _geneval(number, entry, vocabulary)
     objects = [
-        Mention(tuple(item["any_of"]), int(item["count"]), bool(item["exact"]), bool(item["implied"]))
+        Mention(
+            tuple(item["any_of"]),
+            int(item["count"]),
+            bool(item["exact"]),
+            bool(item["implied"]),
+            str(item.get("attribute", "")),
+        )
         for item in entry["objects"]
     ]
     relations = [(tuple(r["subject"]), str(r["relation"]), tuple(r["object"])) for r in entry["relations"]]

@@ -4,12 +4,13 @@ world's words, relations that the prompt asks for, and the finished `Proposal`."
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.grammar import Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import holds, moved_to_hold, prompt_links
 from planner.spelling import Speller
+from scene.colours import asked_colours
 from scene.geometry import Box
 from scene.layers import Layer, LayeredScene
 from scene.proposal import PlannedRelation, Proposal
@@ -26,6 +27,7 @@ class Situation:
         text: prompt and turn, as typed.
         state: what is placed, wanted, rejected.
         links: label -> relations that the prompt asks for.
+        colours: label -> colours that the prompt asks for, one a mention that has one.
         notes: slips that were mended.
     """
 
@@ -33,6 +35,7 @@ class Situation:
     state: PlanState
     links: dict[str, list[Link]]
     notes: tuple[str, ...] = ()
+    colours: dict[str, list[str]] = field(default_factory=dict)
 
 
 class SceneReader:
@@ -62,7 +65,7 @@ class SceneReader:
             self.people,
             {label: [other for word, other in found if word == "on"] for label, found in links.items()},
         )
-        return Situation(text, state, links, notes)
+        return Situation(text, state, links, notes, asked_colours(read, self.vocabulary))
 
     def stop(self, situation: Situation, notes: Sequence[str], confidence: float | None = None) -> Proposal:
         """A stop with its reason."""
@@ -115,6 +118,20 @@ def due_links(label: str, situation: Situation, scene: LayeredScene, config: Gua
         if not any(holds(link[0], twin, partner.box) for twin in twins):
             due.append(link)
     return due
+
+
+def due_colour(
+    label: str, description: str, situation: Situation, scene: LayeredScene, config: GuardConfig
+) -> str | None:
+    """A colour that the prompt asks of `label`, that no layer of it has and `description` does not say; None = fine."""
+    if not config.enabled:
+        return None
+    due = list(situation.colours.get(label, ()))
+    for layer in scene.layers:
+        said = [colour for colour in due if layer.label == label and colour in layer.description.split()]
+        if said:
+            due.remove(said[0])
+    return due[0] if due and not any(colour in description.split() for colour in due) else None
 
 
 def held(link: Link | None, box: Box, scene: LayeredScene, asked: Sequence[Link]) -> tuple[Box, list[str]]:

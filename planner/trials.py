@@ -14,7 +14,7 @@ from planner.baselines import Propose
 from planner.examples import Plan, PlanSource, choose_steps
 from planner.grammar import parse_answer
 from planner.llava_planner import LlavaPlanner
-from planner.measures import case_scores, invented, mean, placed_of, plausible, stop_truth
+from planner.measures import attributes_hold, case_scores, invented, mean, placed_of, plausible, stop_truth
 from planner.pictures import layout_steps
 from planner.prompt_sets import PromptCase
 from scene.corpus.records import SceneRecord
@@ -220,7 +220,9 @@ class Rollouts:
     def measure(self, propose: Propose, case: PromptCase) -> Row:
         """Scores of one prompt, item by item."""
         proposals, stopped = roll_out(propose, case.size, case.prompt, self.seed)
-        return self.scored(case, [proposal.label for proposal in proposals], placed_of(proposals, case.size), stopped)
+        labels = [proposal.label for proposal in proposals]
+        row = self.scored(case, labels, placed_of(proposals, case.size), stopped)
+        return row | {"attributes": attributes_hold(case, [(each.label, each.description) for each in proposals])}
 
     def truth(self, case: PromptCase) -> Row:
         """The same scores of a person's own layout."""

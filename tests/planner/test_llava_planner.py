@@ -121,6 +121,27 @@ def test_a_box_is_decided_only_where_something_asks_for_it(planner):
     assert twin.box is not None
 
 
+def test_a_colour_that_the_prompt_asks_for_is_in_the_description(planner):
+    others = [label for label in ENTRIES if label != "dog"]
+    plain = planner.propose(scene_of("sky", "grass"), "a dog", seed=SEED, rejected=others)
+    red = planner.propose(scene_of("sky", "grass"), "a red dog", seed=SEED, rejected=others)
+    assert "red" not in plain.description.split()
+    assert red.description.startswith("a red")
+    assert "the prompt says red: described again" in red.notes
+    assert red.label == "dog"
+    free = planner.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
+    raw = free.propose(scene_of("sky", "grass"), "a red dog", seed=SEED, rejected=others)
+    assert not any("red" in note for note in raw.notes)
+
+
+def test_a_colour_is_asked_for_once(planner):
+    others = [label for label in ENTRIES if label != "dog"]
+    mask = np.ones(SIZE.shape, dtype=bool)
+    there = LayeredScene(SIZE, "", (*scene_of("sky", "grass").layers, Layer(3, "dog", "a red dog", mask)))
+    second = planner.propose(there, "a red dog and another dog", seed=SEED, rejected=others)
+    assert not any("red" in note for note in second.notes)
+
+
 def test_a_twin_is_placed_apart_where_the_model_can(planner, monkeypatch):
     whole = np.ones(SIZE.shape, dtype=bool)
     scene = LayeredScene(SIZE, "", (*scene_of("sky", "grass").layers, Layer(5, "dog", "a dog", whole)))

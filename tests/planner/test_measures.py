@@ -3,6 +3,7 @@ import json
 import pytest
 
 from planner.measures import (
+    attributes_hold,
     case_scores,
     co_occurrence,
     out_of_order,
@@ -132,3 +133,9 @@ def test_unknown_forms_name_the_entry(tmp_path, text):
     file.write_text(text)
     with pytest.raises(UserError, match="entry 1 is no prompt of a known form"):
         read_prompts(file, WORLD)
+
+
+def test_colours_are_looked_for_in_descriptions():
+    case = PromptCase("1", "a red sofa and a dog", (Mention(("sofa",), attribute="red"), Mention(("dog",))))
+    assert attributes_hold(case, [("sofa", "a red sofa"), ("dog", "a dog")]) == [True]
+    assert attributes_hold(case, [("sofa", "a bored sofa"), ("dog", "a red dog")]) == [False]
