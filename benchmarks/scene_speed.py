@@ -195,7 +195,12 @@ def flatness(composer: Composer, clock: Callable[[], float]) -> dict[str, Any]:
         plan[skip + number] = replace(plan[skip + number], box=Box(x0, top, x0 + side, top + side))
         plan[number - AGAIN] = replace(plan[number - AGAIN], box=Box(x0, y1, x0 + side, size.height))
     guided = composer.config.planner.model_copy(update={"use_box": True})
-    composer = Composer(composer.config.model_copy(update={"planner": guided}), composer.models)
+    planner = composer.models.planner
+    assert isinstance(planner, LlavaPlanner)
+    # Whole answers early and late: late ones, of kinds that are there already, would decide a box in any case.
+    whole = planner.with_config(planner.config.model_copy(update={"write_boxes": True}))
+    models = replace(composer.models, planner=whole)
+    composer = Composer(composer.config.model_copy(update={"planner": guided}), models)
     timed = composed(composer, composer.models, plan, clock)
     if len(timed.objects) != skip + MANY:
         raise SystemExit(f"{len(timed.objects)} of {skip + MANY} objects were placed; early and late do not compare")
