@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator import Composer
-from planner.measures import attributes_hold, case_scores, relation_holds, summary
+from planner.measures import attributes_hold, case_scores, summary
 from planner.prompt_sets import PromptCase, read_prompts
 from scene.geometry import Box
 from scene.layers import LayeredScene
@@ -53,10 +53,11 @@ def placed_in(scene: LayeredScene) -> list[tuple[str, Box]]:
     return [(layer.label, layer.box) for layer in scene.layers if layer.box is not None]
 
 
-def faults(case: PromptCase, placed: list[tuple[str, Box]], scores: Mapping[str, list[bool]]) -> str:
+def faults(case: PromptCase, scores: Mapping[str, list[bool]]) -> str:
     """What of a prompt is not there, in words; "" where all is."""
     missing = [m.any_of[0] for m, there in zip(case.named, scores["named_objects"], strict=True) if not there]
-    broken = [f"{s[0]} {word} {o[0]}" for s, word, o in case.relations if not relation_holds(placed, s, word, o)]
+    relations = zip(case.relations, scores["relations"], strict=True)
+    broken = [f"{first[0]} {word} {second[0]}" for (first, word, second), holds in relations if not holds]
     parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"not {text}" for text in broken]
     if scores["exact"] == [False] and not missing:
         parts.append("too many of something")
@@ -84,7 +85,7 @@ def main() -> None:
         rows.append(scores)
         spent = (time.monotonic() - started) / number
         print(f"{number}/{arguments.limit} {spent:.1f} s each: {case.prompt}", file=sys.stderr)
-        fault = faults(case, placed, scores)
+        fault = faults(case, scores)
         if fault:
             print(f"    {fault}; placed {', '.join(label for label, _ in placed)}", file=sys.stderr, flush=True)
     count = sum(len(row["relations"]) for row in rows)

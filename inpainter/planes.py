@@ -12,16 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from inpainter.models import CONTROL_CHANNELS
 from inpainter.window import Window
 from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus
 from scene.layout import label_colour
 
-PLANES = {
-    "mask": 0,
-    "layout": 3,
-    "order": 4,
-}  # of `scene_planes`, the first so many, by `DenoiserConfig.control_inputs`
+PLANES = {seen: channels - CONTROL_CHANNELS["mask"] for seen, channels in CONTROL_CHANNELS.items()}
+"""Of `scene_planes` the first so many are seen, by `DenoiserConfig.control_inputs`."""
 HERE = 128  # the object's own depth order
 
 

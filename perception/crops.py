@@ -61,19 +61,24 @@ def pooled(maps: np.ndarray) -> np.ndarray:
     return np.concatenate([maps.mean(axis=(2, 3)), maps.max(axis=(2, 3)), quarters.reshape(count, -1)], axis=1)
 
 
+def pooled_head(hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """Pooled features (B, 672) -> (B, out), through one hidden layer."""
+    return nn.Sequential(
+        nn.LayerNorm(6 * CHANNELS),
+        nn.Dropout(dropout),
+        nn.Linear(6 * CHANNELS, hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, out),
+    )
+
+
 class CropHead(nn.Module):
     """Pooled features (B, 672) -> logits (B, L)."""
 
     def __init__(self, config: CropHeadConfig, labels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.LayerNorm(6 * CHANNELS),
-            nn.Dropout(config.dropout),
-            nn.Linear(6 * CHANNELS, config.hidden),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, labels),
-        )
+        self.body = pooled_head(config.hidden, labels, config.dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""

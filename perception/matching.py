@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception.config import MatchTowersConfig
-from perception.crops import pooled
-from perception.efficientnet import CHANNELS
+from perception.crops import pooled, pooled_head
 from perception.text import WIDTH, TextEncoder
 from runtime.config import validate
 from runtime.files import write_json
@@ -43,14 +42,7 @@ class MatchTowers(nn.Module):
 
     def __init__(self, config: MatchTowersConfig) -> None:
         super().__init__()
-        self.picture = nn.Sequential(
-            nn.LayerNorm(6 * CHANNELS),
-            nn.Dropout(config.dropout),
-            nn.Linear(6 * CHANNELS, config.hidden),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, config.width),
-        )
+        self.picture = pooled_head(config.hidden, config.width, config.dropout)
         self.text = nn.Linear(WIDTH, config.width)
         self.log_scale = nn.Parameter(torch.tensor(START_SCALE).log())
 

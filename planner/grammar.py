@@ -225,7 +225,10 @@ class AnswerAutomaton:
         max_description_tokens: longest description.
         plain: labels whose description may be left out; every other label must be described. None = all.
         links: relations that may be stated; empty = none.
+
+    Attributes:
         box: stands where a box is due, without a choice; None = the box is chosen.
+        opening: tokens that the description has to begin with; empty = any.
 
     Raises:
         ModelError: nothing at all is allowed.
@@ -239,11 +242,10 @@ class AnswerAutomaton:
         max_description_tokens: int = 16,
         plain: Collection[str] | None = None,
         links: Iterable[Link] = (),
-        box: Cells | None = None,
     ) -> None:
         self._tokens = tokens
-        self.box = box
-        self.opening: tuple[int, ...] = ()  # words that the description has to begin with
+        self.box: Cells | None = None
+        self.opening: tuple[int, ...] = ()
         self._paths = [tokens.label_paths[label] for label in labels]
         if allow_stop:
             self._paths.append(tokens.stop)

@@ -154,7 +154,8 @@ class CorpusLessons:
         prompt, named = self.phraser.prompt(plan.objects, record.recipe, rng, counted)
         if named and rng.random() < self.prune_share:
             record = replace(record, layers=self._pruned(record.layers, named, rng))
-        return record, self.source.plan(record, prompt)
+            plan = self.source.plan(record, "")
+        return record, replace(plan, prompt=prompt)
 
     def _pruned(
         self, layers: Sequence[LayerRecord], named: Collection[str], rng: random.Random

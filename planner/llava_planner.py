@@ -226,12 +226,17 @@ class LlavaPlanner:
             raise ModelError(f"planner answered {answer.line()!r} where an object was due")
         return answer, cells_to_box(answer.cells, scene.size)
 
+    def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
+        """For an answer of the same label and relation."""
+        automaton = self._automaton(scene, [answer.label], False)
+        automaton.limit_links([answer.link] if answer.link else [])
+        return automaton
+
     def _coloured(
         self, start: Cursor, scene: LayeredScene, answer: Answer, colour: str, pick: Picker
     ) -> tuple[Answer, Box]:
         """The same label, relation and box in words that begin with a colour ("a red ...")."""
-        automaton = self._automaton(scene, [answer.label], False)
-        automaton.limit_links([answer.link] if answer.link else [])
+        automaton = self._once_more(scene, answer)
         automaton.box = answer.cells
         words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}").removesuffix(f" {answer.label}")
         automaton.opening = self.tokens.encode(f" {words}", SEPARATOR)
@@ -248,8 +253,7 @@ class LlavaPlanner:
 
         best = (overlap(box), answer, box)
         for across in ELSEWHERE:
-            automaton = self._automaton(scene, [answer.label], False)
-            automaton.limit_links([answer.link] if answer.link else [])
+            automaton = self._once_more(scene, answer)
             pick = Picker(self.config, seed, quantiles=(across, 0.5, 0.5, 0.5))
             self._advance(automaton, start, pick, until_head=False)
             again, moved = self._read_answer(automaton, scene)
