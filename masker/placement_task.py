@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from masker.config import PlacementStageConfig
 from masker.examples import PlacedExample
-from masker.placement import PlacementInputs, PlacementPrior, mean_tokens, stack_boxes
+from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
 from masker.sources import MixedSource
 from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.weights import STATISTICS_FILE, export_placement
+from perception.boxes import stack_boxes
 from runtime.seeding import seeded, torch_generator
 from scene.corpus.shards import AnyCorpus
 from scene.layout import label_colour

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from masker.guides import GUIDE_BOX_LEVEL
-from masker.placement import Places
 from masker.windows import Window, canvas_window
+from perception.boxes import Places
 from scene.geometry import Box, Size
 from scene.guidance import Guidance
 

@@ -17,7 +17,7 @@ from masker.layout_encoder import palette_table
 from masker.memory import ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
-from masker.placement import PlacementInputs, PlacementPrior, Places, mean_tokens
+from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
 from masker.placing import guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
@@ -36,6 +36,7 @@ from masker.windows import (
     sample_coverage,
     window_round,
 )
+from perception.boxes import Places
 from runtime.seeding import torch_generator
 from scene.candidates import MaskCandidate
 from scene.errors import ModelError

@@ -208,7 +208,7 @@ class ChatPlanner(LlavaPlanner):
     ) -> None:
         self.llava, self.vocabulary = llava, vocabulary
         self.fixed_descriptions: dict[str, str] = {}
-        self.links = True
+        self.links, self.placer, self.brief = True, None, False
         config = config or PlannerConfig()
         self.config = config.model_copy(update={"max_description_tokens": chat.max_description_tokens})
         self.encoder = ChatPrompt(processor, vocabulary, shots, chat)
@@ -252,7 +252,9 @@ class ChatPlanner(LlavaPlanner):
         examples = load_shots(shots, vocabulary)[: chat.shots] if chat.shots else ()
         return cls(llava, processor, vocabulary, examples, chat, config)
 
-    def read(self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None) -> Cursor:
+    def read(
+        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+    ) -> Cursor:
         """Instructions, examples, prompt, layout picture and the list of objects so far."""
         found = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]
         answers = [answer for answer in found if answer is not None]

@@ -148,6 +148,7 @@ def pack(
     label_weight: float = 2.0,
     looks: Sequence[Sequence[Answer]] = (),
     look_weight: float = 1.0,
+    brief: str | None = None,
 ) -> Packed:
     """Pack the samples k in `steps` of one plan, and the trunk's own lines as text-only samples.
 
@@ -162,8 +163,12 @@ def pack(
         looks: for each step, objects whose lines follow its answer: only their boxes are learned, and only from the
             picture, where the list of objects so far has none. What comes after an answer changes nothing before it.
         look_weight: loss weight of these digits.
+        brief: learned after the prompt, before everything else; None = this planner has none.
     """
     head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
+    briefed = encoder.brief(brief) if brief is not None else []
+    if brief is not None:
+        head = [*head, *encoder.brief_opening, *briefed]
     listed = [encoder.listed(answer) for answer in answers]
     starts = np.cumsum([len(head), *(len(line) for line in listed)]).tolist()  # trunk length before line k
     kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
@@ -185,7 +190,10 @@ def pack(
     def emphasis(line: Sequence[int], label: int) -> list[float]:
         return [label_weight] * min(label, len(line)) + [1.0] * (len(line) - label)
 
-    if trunk_weight > 0:
+    asking = len(head) - len(briefed)
+    targets[asking - 1 : len(head) - 1] = ids[asking : len(head)]
+    weights[asking - 1 : len(head) - 1] = 1.0
+    if trunk_weight > 0 and answers:
         targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
         told = [emphasis(line, label) for line, label in zip(listed, heavy, strict=True)]
         weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(told)

@@ -59,7 +59,9 @@ class FewShotPlanner(LlavaPlanner):
             text += f"Scene: {prompt}\n" + "\n".join(lines) + "\n\n"
         self.shots = (START_ID, *self.encoder.plain(text))
 
-    def read(self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None) -> Cursor:
+    def read(
+        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+    ) -> Cursor:
         """Task and examples (read once), the prompt, and the list; no picture."""
         answers = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]
         lines = [self.encoder.line(answer) for answer in answers if answer is not None]

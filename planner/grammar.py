@@ -5,7 +5,8 @@
     link        := relation " " other: how the object stands to one that is there ("on coffee table"); `LINKS` are the
                    relations, `other` is a category in the scene; planners of card version 1 know no links
     box         := x0 y0 x1 y1, two digits each, no separators: per cent of the canvas, both corners inclusive
-                   (00 to 99; x0 <= x1, y0 <= y1), so "00479999" is the lower half
+                   (00 to 99; x0 <= x1, y0 <= y1), so "00479999" is the lower half; or "@" where a place head
+                   (`planner.places`) decides it from the picture
     description := words of letters, "'" and "-", single spaces between; left out where the label has one fixed
     description
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,6 +32,7 @@ SEPARATOR = " |"
 END = "\n"
 CELLS = 100
 BOX_DIGITS = 8
+POINTER = "@"
 MAX_DESCRIPTION_CHARS = 120
 LINKS: tuple[str, ...] = (
     "on", "left of", "right of", "next to", "in front of", "behind", "above", "below", "inside",
@@ -40,6 +42,8 @@ _DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z'-]+)*")
 _DESCRIPTION_PIECE = re.compile(r" ?[A-Za-z'-]+")
 
 Cells = tuple[int, int, int, int]
+Boxes = Literal["written", "pointed"]
+"""Who decides boxes: the language model in digits, or a place head where the answer says `POINTER`."""
 Link = tuple[str, str]
 """How an object stands to another: (one of `LINKS`, the other's label)."""
 
@@ -47,7 +51,7 @@ Link = tuple[str, str]
 class Answer(BaseModel):
     """A parsed answer: an object with a coarse box, or stop.
 
-    `cells` = (x0, y0, x1, y1) in per cent of the canvas, both corners inclusive.
+    `cells` = (x0, y0, x1, y1) in per cent of the canvas, both corners inclusive; None where a place head decides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,9 +68,9 @@ class Answer(BaseModel):
             if self.label or self.cells or self.link or self.description:
                 raise ValueError("stop comes alone")
             return self
-        if not self.label or self.cells is None:
-            raise ValueError("an object needs a label and a box")
-        x0, y0, x1, y1 = self.cells
+        if not self.label:
+            raise ValueError("an object needs a label")
+        x0, y0, x1, y1 = self.cells or (0, 0, 0, 0)
         if not (0 <= x0 <= x1 < CELLS and 0 <= y0 <= y1 < CELLS):
             raise ValueError(f"box {self.cells} is not ordered inside 0..{CELLS - 1}")
         if self.link is not None and self.link[0] not in LINKS:
@@ -75,11 +79,11 @@ class Answer(BaseModel):
             raise ValueError(f"description {self.description!r} is not plain words")
         return self
 
-    def line(self) -> str:
+    def line(self, boxes: Boxes = "written") -> str:
         """The answer as text, without the line end."""
-        if self.stop or self.cells is None:
+        if self.stop:
             return STOP
-        box = cells_digits(self.cells)
+        box = cells_digits(self.cells) if boxes == "written" and self.cells is not None else POINTER
         link = f" {' '.join(self.link)}{SEPARATOR}" if self.link else ""
         text = f"{self.label}{SEPARATOR}{link} {box}"
         return f"{text}{SEPARATOR} {self.description}" if self.description else text
@@ -138,9 +142,9 @@ def parse_answer(text: str, labels: Iterable[str]) -> Answer:
     label, box = parts[0], parts[1]
     if label not in known:
         raise ModelError(f"answer {text[:120]!r} names {label[:40]!r}, which is no category of this world")
-    if not _BOX.fullmatch(box):
+    if box != POINTER and not _BOX.fullmatch(box):
         raise ModelError(f"answer {text[:120]!r} has box {box[:40]!r}; need eight digits")
-    cells = tuple(int(box[start : start + 2]) for start in range(0, BOX_DIGITS, 2))
+    cells = None if box == POINTER else tuple(int(box[start : start + 2]) for start in range(0, BOX_DIGITS, 2))
     try:
         return Answer(label=label, cells=cells, link=link, description=parts[2] if len(parts) == 3 else None)
     except ValueError as error:
@@ -185,6 +189,7 @@ class AnswerTokens:
         self.end = encode(END, "0")[0]
         self.separator = encode(SEPARATOR)[0]
         self.space = encode(" 1", SEPARATOR)[0]
+        self.pointer = encode(f" {POINTER}", SEPARATOR)
         self.stop = (*encode(STOP), self.end)
         self.label_paths: Mapping[str, tuple[int, ...]] = {
             label: (*encode(label), self.separator) for label in self.labels
@@ -225,6 +230,7 @@ class AnswerAutomaton:
         max_description_tokens: longest description.
         plain: labels whose description may be left out; every other label must be described. None = all.
         links: relations that may be stated; empty = none.
+        boxes: whether the model writes boxes, or points.
 
     Attributes:
         box: stands where a box is due, without a choice; None = the box is chosen.
@@ -242,8 +248,13 @@ class AnswerAutomaton:
         max_description_tokens: int = 16,
         plain: Collection[str] | None = None,
         links: Iterable[Link] = (),
+        boxes: Boxes = "written",
     ) -> None:
         self._tokens = tokens
+        # What opens a box, and how many digits follow.
+        self._pointer = tokens.pointer if boxes == "pointed" else ()
+        self._opens = self._pointer[0] if self._pointer else tokens.space
+        self._digits = len(self._pointer) - 1 if self._pointer else BOX_DIGITS
         self.box: Cells | None = None
         self.opening: tuple[int, ...] = ()
         self._paths = [tokens.label_paths[label] for label in labels]
@@ -275,7 +286,8 @@ class AnswerAutomaton:
     def box_digit(self) -> int | None:
         """Which digit of the box (0 to 7) comes next; None while something else does."""
         position = len(self.ids) - self._box - 1
-        return position if self._box and not self.done and 0 <= position < BOX_DIGITS else None
+        inside = bool(self._box) and not self._pointer and not self.done
+        return position if inside and 0 <= position < BOX_DIGITS else None
 
     def limit_links(self, links: Iterable[Link]) -> None:
         """From now on just these relations, one of which must be stated; none = no relation at all.
@@ -291,20 +303,20 @@ class AnswerAutomaton:
     def allowed(self) -> tuple[int, ...]:
         """Ids that may follow, without repetition, digits in rising order; never empty while not `done`."""
         if self._head == 0:
-            return _next_of(self._paths, self.ids)
+            return next_of(self._paths, self.ids)
         if self._box == 0:
             written = self.ids[self._head :]
             if self.link is not None or not self._links:
-                return (self._tokens.space,)
-            following = _next_of(self._links, written)
-            return following if written or self._need_link else (self._tokens.space, *following)
+                return (self._opens,)
+            following = next_of(self._links, written)
+            return following if written or self._need_link else (self._opens, *following)
         position = len(self.ids) - self._box
-        if position <= BOX_DIGITS:
+        if position <= self._digits:
             return self._allowed_digits(position - 1)
-        if position == BOX_DIGITS + 1:
+        if position == self._digits + 1:
             described = bool(self.opening) or (self._plain is not None and self.label not in self._plain)
             return (self._tokens.separator,) if described else (self._tokens.end, self._tokens.separator)
-        words = position - BOX_DIGITS - 2
+        words = position - self._digits - 2
         if words < len(self.opening):
             return (self.opening[words],)
         if words == 0:
@@ -316,6 +328,8 @@ class AnswerAutomaton:
     def _allowed_digits(self, index: int) -> tuple[int, ...]:
         """Digit `index` (0 to 7) of the box: second corners must not lie before first ones."""
         digits = self._tokens.digits
+        if self._pointer:
+            return (self._pointer[index + 1],)
         if self.box is not None:
             return (digits[int(cells_digits(self.box)[index])],)
         if index < 4:
@@ -344,13 +358,13 @@ class AnswerAutomaton:
             written = tuple(self.ids[self._head :])
             if self.link is None and written in self._links:
                 self.link = self._links[written]
-            elif token == self._tokens.space and (self.link is not None or len(written) == 1):
+            elif token == self._opens and (self.link is not None or len(written) == 1):
                 self._box = len(self.ids) - 1
         elif token == self._tokens.end:
             self.done = True
 
 
-def _next_of(paths: Iterable[tuple[int, ...]], written: Sequence[int]) -> tuple[int, ...]:
+def next_of(paths: Iterable[tuple[int, ...]], written: Sequence[int]) -> tuple[int, ...]:
     """Tokens that continue `written` towards any of the paths, each once."""
     position, start = len(written), tuple(written)
     return tuple(dict.fromkeys(path[position] for path in paths if path[:position] == start and len(path) > position))

@@ -6,17 +6,20 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from planner.brief import brief_of, brief_text, listed_items
 from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
 from planner.grammar import LINKS, Answer
+from planner.imagined import imagined
 from planner.links import meet, prompt_links, true_link
 from planner.phrases import Phraser, with_copies
 from planner.pictures import layout_steps, shown_share
-from planner.prompt import PlannedObject, object_answer
+from planner.prompt import PlannedObject, object_answer, plain_words
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.sequences import LayoutSequence, SequenceObject, entry_picture, read_sequences
 from scene.corpus.store import Corpus
@@ -40,6 +43,7 @@ class Lesson:
         steps: which of them follow a picture, ascending.
         pictures: uint8 (H, W, 3), one for each of `steps`.
         looks: for each of `steps`, objects that its picture shows and where: read off it, never proposed; () = none.
+        brief: what the prompt asks for, as `planner.brief` writes it; None = not told.
     """
 
     prompt: str
@@ -47,6 +51,7 @@ class Lesson:
     steps: tuple[int, ...]
     pictures: tuple[np.ndarray, ...]
     looks: tuple[tuple[Answer, ...], ...] = ()
+    brief: str | None = None
 
 
 class Lessons(Protocol):
@@ -77,6 +82,8 @@ class CorpusLessons:
         copies_share: how often, of these, an object is repeated and the prompt tells the number.
         looks: of so many objects in each picture the answer is followed by the question where they are.
         prune_share: how often, where a prompt worded anew names something, most of what it does not name is left out.
+        briefs: lessons tell what their prompt asks for.
+        imagine_share: with `briefs`, how often a lesson is about imagined objects: prompt, brief, a plan in words.
     """
 
     def __init__(
@@ -90,7 +97,10 @@ class CorpusLessons:
         copies_share: float = 0.0,
         looks: int = 0,
         prune_share: float = 0.0,
+        briefs: bool = False,
+        imagine_share: float = 0.0,
     ) -> None:
+        self.briefs, self.imagine_share = briefs, imagine_share if briefs and phraser is not None else 0.0
         self.corpus, self.source, self.links, self.phraser = corpus, PlanSource(corpus, split), links, phraser
         self.rephrase_share, self.copies_share, self.looks = rephrase_share, copies_share, looks
         self.prune_share = prune_share
@@ -101,8 +111,11 @@ class CorpusLessons:
     def lesson(self, number: int, seed: int, branches: int) -> Lesson:
         """See `Lessons`."""
         record, plan, rng = self.source.sampled(number, seed)
+        if self.phraser is not None and self.imagine_share and rng.random() < self.imagine_share:
+            return self._imagined(record, rng)
+        said = plan.prompt
         if self.phraser is not None and rng.random() < self.rephrase_share:
-            record, plan = self._reworded(record, rng)
+            record, plan, said = self._reworded(record, rng)
         answers = [object_answer(item, plan.size, self.fixed) for item in plan.objects]
         kept = [at for at, answer in enumerate(answers) if answer is not None]
         layers = [record.layers[plan.layers[at]] for at in kept]
@@ -118,7 +131,47 @@ class CorpusLessons:
             looks = tuple(
                 self._looks(layers, done, step, picture, rng) for step, picture in zip(steps, pictures, strict=True)
             )
-        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), looks)
+        brief = brief_text(brief_of(said, self.vocabulary, listed_items(done))) if self.briefs else None
+        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), looks, brief)
+
+    def _imagined(self, record: SceneRecord, rng: random.Random) -> Lesson:
+        """A prompt about imagined objects, its brief, and a plan in words: the record's surfaces, then what the brief
+        lists, in about the order in which corpus scenes have it."""
+        assert self.phraser is not None
+        prompt, items = imagined(self.phraser, [layer.label for layer in record.layers], rng)
+        labels = [layer.label for layer in record.layers if layer.label in self.surfaces]
+        labels += [item.label for item in items if item.label in self.surfaces and item.label not in labels]
+        things = [item for item in items if item.label not in self.surfaces]
+        depth = {item.label: self._depth.get(item.label, 0.5) + rng.gauss(0, 0.1) for item in things}
+        for item in things:
+            if item.link and item.link[0] == "on":  # what carries comes first
+                depth[item.label] = max(depth[item.label], depth.get(item.link[1], 0) + 0.01)
+        things.sort(key=lambda item: depth[item.label])
+        labels += [item.label for item in things for _ in range(item.count)]
+        answers = [Answer(label=label, description=self._description(label, rng)) for label in labels]
+        return Lesson(prompt, (*answers, Answer(stop=True)), (), (), brief=brief_text(items))
+
+    def _description(self, label: str, rng: random.Random) -> str | None:
+        """One of the corpus's descriptions of a label, as answers say it."""
+        known = self._described.get(label, ())
+        said = plain_words(rng.choice(known)) if known else ""
+        return None if said in ("", self.fixed.get(label, label)) else said
+
+    @cached_property
+    def _described(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for label, description in self.corpus.descriptions:
+            found.setdefault(label, []).append(description)
+        return found
+
+    @cached_property
+    def _depth(self) -> dict[str, float]:
+        """Label -> how far from the back (0) to the front (1) it stands in training scenes, on average."""
+        ranks: dict[str, list[float]] = {}
+        for record in self.source.records:
+            for at, layer in enumerate(record.layers):
+                ranks.setdefault(layer.label, []).append(at / len(record.layers))
+        return {label: sum(found) / len(found) for label, found in ranks.items()}
 
     def _looks(
         self,
@@ -142,7 +195,8 @@ class CorpusLessons:
                 found.append(Answer(label=layers[at].label, cells=answers[at].cells))
         return tuple(found)
 
-    def _reworded(self, record: SceneRecord, rng: random.Random) -> tuple[SceneRecord, Plan]:
+    def _reworded(self, record: SceneRecord, rng: random.Random) -> tuple[SceneRecord, Plan, str]:
+        """The record as the prompt wants it, its plan, and the prompt without slips of the pen."""
         assert self.phraser is not None
         counted = ""
         if rng.random() < self.copies_share:
@@ -151,11 +205,12 @@ class CorpusLessons:
                 layers, counted = copied
                 record = replace(record, layers=layers)
         plan = self.source.plan(record, "")
-        prompt, named = self.phraser.prompt(plan.objects, record.recipe, rng, counted)
+        said, named = self.phraser.prompt(plan.objects, record.recipe, rng, counted)
+        prompt = self.phraser.slipped(said, rng)
         if named and rng.random() < self.prune_share:
             record = replace(record, layers=self._pruned(record.layers, named, rng))
             plan = self.source.plan(record, "")
-        return record, replace(plan, prompt=prompt)
+        return record, replace(plan, prompt=prompt), said
 
     def _pruned(
         self, layers: Sequence[LayerRecord], named: Collection[str], rng: random.Random

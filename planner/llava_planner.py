@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from planner.brief import BriefAutomaton, brief_text
 from planner.decoding import Picker, PlannerConfig
-from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, cells_to_box, parse_answer
+from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
 from planner.llava import VisionConfig, pixel_values
+from planner.places import Placer, Sought, Words
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
 from planner.situation import SceneReader, due_colour, due_links, held
 from planner.spelling import Speller
+from runtime.seeding import torch_generator
 from scene.errors import ModelError
 from scene.layout import layout_picture
 from scene.proposal import Proposal
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 STAND_IN = (25, 25, 74, 74)  # per cent of the canvas: read as a box where none is decided
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
+OTHER_PLACES, OTHER_TOP_P = 12, 0.95  # draws of a place head, likewise
 
 
 class LlavaPlanner:
@@ -52,6 +57,8 @@ class LlavaPlanner:
         max_prompt_tokens: longer prompts are cut, and the proposal notes it.
         listing: what the lines of placed objects tell.
         links: whether the weights know relations in answers.
+        placer: decides boxes, of weights that point; None = they write boxes.
+        brief: whether the weights write down first what the prompt asks for (`planner.brief`).
     """
 
     def __init__(
@@ -65,14 +72,22 @@ class LlavaPlanner:
         max_prompt_tokens: int = 96,
         listing: Listing = "boxes",
         links: bool = False,
+        placer: Placer | None = None,
+        brief: bool = False,
     ) -> None:
         self.llava, self.vision, self.vocabulary = llava, vision, vocabulary
+        self.placer, self.brief, self._briefs = placer, brief, dict[str, str]()
         self.fixed_descriptions, self.links = fixed_descriptions, links
         self.config = config or PlannerConfig()
-        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing)
+        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing, self.boxes)
         self.tokens = AnswerTokens(tokenizer, vocabulary.labels)
         self.reader = SceneReader(vocabulary, Speller(vocabulary, self.encoder.is_rare))
         self.prefix = PrefixCache(llava)
+
+    @property
+    def boxes(self) -> Boxes:
+        """Who decides boxes."""
+        return "written" if self.placer is None else "pointed"
 
     @classmethod
     def from_pretrained(
@@ -99,11 +114,14 @@ class LlavaPlanner:
         from planner.language_model import load_tokenizer, prepare
         from planner.weights import load_planner
 
-        base = prepare()
-        llava, card = load_planner(adapter or path, base, half=half)
+        base, folder = prepare(), adapter or path
+        llava, card = load_planner(folder, base, half=half)
+        tokenizer, placer = load_tokenizer(base), None
+        if card.places is not None:
+            placer = Placer.load(folder, card.places, Words(tokenizer, llava.get_input_embeddings().weight))
         return cls(
             llava,
-            load_tokenizer(base),
+            tokenizer,
             card.vision,
             vocabulary or Vocabulary(card.world, card.vocabulary),
             card.fixed_descriptions,
@@ -111,6 +129,8 @@ class LlavaPlanner:
             card.max_prompt_tokens,
             card.listing,
             card.links,
+            placer,
+            card.brief,
         )
 
     def with_config(self, config: PlannerConfig) -> Self:
@@ -145,7 +165,10 @@ class LlavaPlanner:
         """
         situation = self.reader.situation(scene, prompt, turn, rejected)
         notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
-        start = self.read(scene, situation.text)
+        brief = None
+        if self.brief and self.config.guards.enabled:
+            brief = brief_text(situation.brief)
+        start = self.read(scene, situation.text, brief=brief)
         pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
         notes += fired
@@ -155,13 +178,13 @@ class LlavaPlanner:
         if asked:
             automaton.limit_links(asked)
         twins = [layer.box for layer in scene.layers if layer.label == automaton.label and layer.box is not None]
-        boxed = self.config.write_boxes or bool(asked) or bool(twins)
+        boxed = self.placer is not None or self.config.write_boxes or bool(asked) or bool(twins)
         automaton.box = None if boxed else STAND_IN
         self._advance(automaton, cursor, pick, until_head=False)
-        answer, box = self._read_answer(automaton, scene)
+        answer, box = self._read_answer(automaton, scene, seed)
         colour = due_colour(answer.label, answer.description or "", situation, scene, self.config.guards)
         if colour is not None:
-            answer, box = self._coloured(start, scene, answer, colour, pick)
+            answer, box = self._coloured(start, scene, answer, colour, pick, seed)
             notes.append(f"the prompt says {colour}: described again")
         if too_close(box, twins, self.config.guards):
             answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
@@ -189,22 +212,45 @@ class LlavaPlanner:
         """
         automaton = self._automaton(scene, [label], False)
         self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
-        return self._read_answer(automaton, scene)[1]
+        return self._read_answer(automaton, scene, seed, picture)[1]
 
-    def read(self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None) -> Cursor:
-        """Instruction, prompt, objects so far (what is new of them) and layout picture (or another one)."""
+    def read(
+        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+    ) -> Cursor:
+        """Instruction, prompt, its brief, objects so far (what is new of them) and layout picture (or another one).
+
+        Args:
+            picture: uint8 (H, W, 3) to see instead of the scene's own layout; None = its own.
+            brief: what the prompt asks for, of weights that know briefs; None = the model's own words for it.
+        """
         answers = [object_answer(item, scene.size, self.fixed_descriptions) for item in scene_objects(scene)]
-        chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None])
+        if self.brief and brief is None:
+            brief = self.written_brief(prompt)
+        chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None], brief)
         seen = layout_picture(scene.layout) if picture is None else picture
         pixels = pixel_values(seen, self.vision)[None]
         return self.prefix.feed(self.prefix.read(chunks), self.encoder.picture, pixels)
+
+    def written_brief(self, prompt: str) -> str:
+        """What the model itself says that a prompt asks for; kept, for the next step asks again."""
+        if prompt not in self._briefs:
+            start = self.prefix.read(self.encoder.chunks(prompt, []))
+            automaton, cursor = BriefAutomaton(self.tokens), self.prefix.feed(start, self.encoder.brief_opening)
+            while not automaton.done:
+                allowed = automaton.allowed()
+                token = allowed[int(self.prefix.scores(cursor, allowed).argmax())]
+                automaton.advance(token)
+                if not automaton.done:
+                    cursor = self.prefix.feed(cursor, [token])
+            self._briefs[prompt] = brief_text(automaton.items)
+        return self._briefs[prompt]
 
     def _automaton(self, scene: LayeredScene, labels: Iterable[str], allow_stop: bool) -> AnswerAutomaton:
         there = dict.fromkeys(layer.label for layer in scene.layers if layer.box is not None)
         partners = [label for label in there if label in self.tokens.label_paths] if self.links else []
         links = [(word, label) for label in partners if label not in self.reader.surfaces for word in LINKS]
         most, plain = self.config.max_description_tokens, self.fixed_descriptions.keys()
-        return AnswerAutomaton(self.tokens, labels, allow_stop, most, plain, links)
+        return AnswerAutomaton(self.tokens, labels, allow_stop, most, plain, links, self.boxes)
 
     def _choose(
         self, start: Cursor, state: PlanState, scene: LayeredScene, pick: Picker
@@ -219,12 +265,26 @@ class LlavaPlanner:
         reply, notes = settle(state, self.config.guards, self.config.max_rulings, ask)
         return (*reply, notes) if reply is not None else (None, start, notes)
 
-    def _read_answer(self, automaton: AnswerAutomaton, scene: LayeredScene) -> tuple[Answer, Box]:
-        """The parsed answer and its box in canvas pixels."""
+    def _read_answer(
+        self, automaton: AnswerAutomaton, scene: LayeredScene, seed: StepSeed, picture: np.ndarray | None = None
+    ) -> tuple[Answer, Box]:
+        """The parsed answer and its box in canvas pixels, which a place head reads off a picture."""
         answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
-        if answer.cells is None:
-            raise ModelError(f"planner answered {answer.line()!r} where an object was due")
-        return answer, cells_to_box(answer.cells, scene.size)
+        if answer.cells is not None:
+            return answer, cells_to_box(answer.cells, scene.size)
+        if answer.stop or self.placer is None:
+            raise ModelError(f"planner answered {answer.line()!r} where an object with a box was due")
+        return answer, next(self._draws(answer, scene, seed, self.config.box_spread, picture))
+
+    def _draws(
+        self, answer: Answer, scene: LayeredScene, seed: StepSeed, top_p: float, picture: np.ndarray | None = None
+    ) -> Iterator[Box]:
+        """Boxes for an answer, from the place head, without end."""
+        assert self.placer is not None
+        sought = Sought(layout_picture(scene.layout) if picture is None else picture, answer)
+        generator = torch_generator(seed.derive("planner", "box"))
+        while True:
+            yield self.placer.box(sought, scene.size, generator, top_p)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""
@@ -233,7 +293,7 @@ class LlavaPlanner:
         return automaton
 
     def _coloured(
-        self, start: Cursor, scene: LayeredScene, answer: Answer, colour: str, pick: Picker
+        self, start: Cursor, scene: LayeredScene, answer: Answer, colour: str, pick: Picker, seed: StepSeed
     ) -> tuple[Answer, Box]:
         """The same label, relation and box in words that begin with a colour ("a red ...")."""
         automaton = self._once_more(scene, answer)
@@ -241,7 +301,7 @@ class LlavaPlanner:
         words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}").removesuffix(f" {answer.label}")
         automaton.opening = self.tokens.encode(f" {words}", SEPARATOR)
         self._advance(automaton, start, pick, until_head=False)
-        return self._read_answer(automaton, scene)
+        return self._read_answer(automaton, scene, seed)
 
     def _elsewhere(
         self, start: Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed
@@ -251,12 +311,15 @@ class LlavaPlanner:
         def overlap(found: Box) -> float:
             return max(found.iou(twin) for twin in twins)
 
+        if self.placer is not None:
+            draws = islice(self._draws(answer, scene, seed, OTHER_TOP_P), OTHER_PLACES)
+            return answer, min((box, *draws), key=overlap)
         best = (overlap(box), answer, box)
         for across in ELSEWHERE:
             automaton = self._once_more(scene, answer)
             pick = Picker(self.config, seed, quantiles=(across, 0.5, 0.5, 0.5))
             self._advance(automaton, start, pick, until_head=False)
-            again, moved = self._read_answer(automaton, scene)
+            again, moved = self._read_answer(automaton, scene, seed)
             if overlap(moved) < best[0]:
                 best = (overlap(moved), again, moved)
             if not too_close(moved, twins, self.config.guards):

@@ -80,7 +80,7 @@ class Phraser:
     def prompt(
         self, objects: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str = ""
     ) -> tuple[str, frozenset[str]]:
-        """One prompt, true of the scene, and the labels that it names.
+        """One prompt, true of the scene and without slips, and the labels that it names.
 
         Args:
             objects: of the scene, surfaces included.
@@ -94,8 +94,11 @@ class Phraser:
         kinds = {"lists": 4.0, "relations": 3.0, "people": 1.0, "themed": 1.5, "counts": 0.5}
         kind = "counts" if counted else rng.choices(list(kinds), list(kinds.values()))[0]
         text = getattr(self, f"_{kind}")(things, recipe, rng, counted)
-        named = self._names(text, things)
-        return slip(text, rng) if rng.random() < self.typo_chance else text, named
+        return text, self._names(text, things)
+
+    def slipped(self, text: str, rng: random.Random) -> str:
+        """The prompt as it may be typed."""
+        return slip(text, rng) if rng.random() < self.typo_chance else text
 
     def _names(self, text: str, things: Sequence[PlannedObject]) -> frozenset[str]:
         """Labels of which a text holds a word or a description."""
@@ -111,12 +114,13 @@ class Phraser:
     def _place(self, recipe: str, rng: random.Random) -> str:
         return rng.choice(self.book.places.get(recipe.split("/")[0]) or ("a room",))
 
-    def _fill(self, carrier: str, recipe: str, rng: random.Random, **parts: str) -> str:
+    def filled(self, carrier: str, recipe: str, rng: random.Random, **parts: str) -> str:
+        """A carrier with its parts, beginning with a capital letter or not."""
         text = carrier.format(place=self._place(recipe, rng), **parts)
         return text[0].upper() + text[1:] if rng.random() < 0.5 else text
 
     def _lists(self, things: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str) -> str:
-        return self._fill(rng.choice(self.book.lists), recipe, rng, things=self._some(things, rng, rng.randint(1, 5)))
+        return self.filled(rng.choice(self.book.lists), recipe, rng, things=self._some(things, rng, rng.randint(1, 5)))
 
     def _counts(self, things: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str) -> str:
         counts = Counter(item.label for item in things)
@@ -125,7 +129,7 @@ class Phraser:
         carriers = [c for c in self.book.counts if rest or "{things}" not in c]
         others = self._some(rest, rng, rng.randint(1, 3)) if rest else ""
         number = self._number(label, counts[label], rng)
-        return self._fill(rng.choice(carriers), recipe, rng, count=number, things=others)
+        return self.filled(rng.choice(carriers), recipe, rng, count=number, things=others)
 
     def _relations(self, things: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str) -> str:
         found = self._true_relation(things, rng)
@@ -137,7 +141,7 @@ class Phraser:
         others = self._some(rest, rng, rng.randint(1, 2)) if rest else ""
         link = rng.choice(self.book.links[word])
         parts = {"first": self._one(first, rng), "second": self._one(second, rng), "link": link, "things": others}
-        return self._fill(rng.choice(carriers), recipe, rng, **parts)
+        return self.filled(rng.choice(carriers), recipe, rng, **parts)
 
     def _people(self, things: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str) -> str:
         counts = Counter(item.label for item in things)
@@ -147,14 +151,14 @@ class Phraser:
         someone = rng.choice(living)
         rest = [item for item in things if item.label != someone.label] or [someone]
         some = self._some(rest, rng, rng.randint(1, 3))
-        return self._fill(rng.choice(self.book.people), recipe, rng, someone=self._one(someone, rng), things=some)
+        return self.filled(rng.choice(self.book.people), recipe, rng, someone=self._one(someone, rng), things=some)
 
     def _themed(self, things: Sequence[PlannedObject], recipe: str, rng: random.Random, counted: str) -> str:
         themes = self.book.themes.get(recipe)
         if not themes:
             return self._lists(things, recipe, rng, counted)
         some = self._some(things, rng, rng.randint(1, 3))
-        return self._fill(rng.choice(self.book.themed), recipe, rng, theme=rng.choice(themes), things=some)
+        return self.filled(rng.choice(self.book.themed), recipe, rng, theme=rng.choice(themes), things=some)
 
     def _some(self, things: Sequence[PlannedObject], rng: random.Random, most: int) -> str:
         """Up to `most` categories with all their things, in any order."""
@@ -195,9 +199,19 @@ class Phraser:
         rng.shuffle(pairs)
         for a, b in pairs[:20]:
             words: list[str] = [word for word in box_relations(a.box, b.box) if word in self.book.links]
+            if self._carried(a, b, things):
+                words = ["on"]
             if words:
                 return a, rng.choice(words), b
         return None
+
+    def _carried(self, a: PlannedObject, b: PlannedObject, things: Sequence[PlannedObject]) -> bool:
+        """Whether `a` plainly stands on the furniture `b`: painted after it, its foot on the upper half of it."""
+        kinds = self.vocabulary.kind(a.label), self.vocabulary.kind(b.label)
+        if kinds[1] != "furniture" or kinds[0] in ("furniture", "fixture") or things.index(a) < things.index(b):
+            return False
+        (x, _), middle = a.box.center, b.box.center[1]
+        return b.box.x0 <= x <= b.box.x1 and b.box.y0 < a.box.y1 <= middle
 
 
 def slip(text: str, rng: random.Random) -> str:

@@ -1,8 +1,8 @@
 """What the planner's language model reads, as token ids in an order that keeps prefixes stable.
 
-Order: instruction, global prompt, objects so far (a list that is only ever appended to), picture, answer. Everything
-up to the picture of step k is a prefix of step k + 1; only picture and answer are new. Every line is encoded on its
-own, so text that follows can never change the tokens before it.
+Order: instruction, global prompt, its brief (`planner.brief`, where the weights know one), objects so far (a list that
+is only ever appended to), picture, answer. Everything up to the picture of step k is a prefix of step k + 1; only
+picture and answer are new. Every line is encoded on its own, so text that follows can never change the tokens before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from planner.grammar import END, SEPARATOR, Answer, Link, box_to_cells
+from planner.brief import OPENING
+from planner.grammar import END, SEPARATOR, Answer, Boxes, Link, box_to_cells
 from planner.llava import IMAGE_TOKEN_ID
 from scene.geometry import Box, Size
 
@@ -78,16 +79,23 @@ class PromptEncoder:
         image_tokens: placeholders per picture.
         max_prompt_tokens: longer prompts are cut here (the caller notes it).
         listing: what the lines of placed objects tell.
+        boxes: whether answers write boxes, or point.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, image_tokens: int, max_prompt_tokens: int = 96, listing: Listing = "boxes"
+        self,
+        tokenizer: Tokenizer,
+        image_tokens: int,
+        max_prompt_tokens: int = 96,
+        listing: Listing = "boxes",
+        boxes: Boxes = "written",
     ) -> None:
         # "<|im_end|>" or "<empty_output>" typed by a user is text, not a control token.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self._max_prompt_tokens = max_prompt_tokens
-        self.listing = listing
+        self.listing: Listing = listing
+        self.boxes: Boxes = boxes
         self.picture: tuple[int, ...] = (*[IMAGE_TOKEN_ID] * image_tokens, *self._encode(END))
         self._instruction = (START_ID, *self._encode(INSTRUCTION))
 
@@ -113,7 +121,7 @@ class PromptEncoder:
 
     def line(self, answer: Answer) -> list[int]:
         """An object line or the answer itself, with its line end."""
-        return self._encode(answer.line() + END)
+        return self._encode(answer.line(self.boxes) + END)
 
     def listed(self, answer: Answer) -> list[int]:
         """A line of the list of objects so far, with its line end."""
@@ -124,12 +132,22 @@ class PromptEncoder:
         text = answer.line() if answer.stop else answer.label + SEPARATOR
         return len(self._encode(text))
 
-    def chunks(self, prompt: str, answers: Sequence[Answer]) -> list[list[int]]:
-        """Everything before the picture in the pieces in which a growing list is read: instruction, prompt, then a
-        line per object. Joined they are `trunk`."""
+    @property
+    def brief_opening(self) -> list[int]:
+        """What a brief's line begins with."""
+        return self._encode(OPENING)
+
+    def brief(self, text: str) -> list[int]:
+        """What follows the opening, with the line end."""
+        return self._encode(OPENING + text + END)[len(self.brief_opening) :]
+
+    def chunks(self, prompt: str, answers: Sequence[Answer], brief: str | None = None) -> list[list[int]]:
+        """Everything before the picture in the pieces in which a growing list is read: instruction, prompt, the brief
+        of planners that have one, then a line per object. Joined they are `trunk`."""
         head = self.head(prompt)
         cut = len(self._instruction)
-        return [head[:cut], head[cut:], *(self.listed(answer) for answer in answers)]
+        briefed = [[*self.brief_opening, *self.brief(brief)]] if brief is not None else []
+        return [head[:cut], head[cut:], *briefed, *(self.listed(answer) for answer in answers)]
 
     def trunk(self, prompt: str, answers: Sequence[Answer]) -> list[int]:
         """Everything before the picture."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from planner.brief import Item, brief_of
 from planner.grammar import Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import holds, moved_to_hold, prompt_links
@@ -29,6 +30,7 @@ class Situation:
         links: label -> relations that the prompt asks for.
         colours: label -> colours that the prompt asks for, one a mention that has one.
         notes: slips that were mended.
+        brief: what the prompt asks for, in the order of its words.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Situation:
     links: dict[str, list[Link]]
     notes: tuple[str, ...] = ()
     colours: dict[str, list[str]] = field(default_factory=dict)
+    brief: tuple[Item, ...] = ()
 
 
 class SceneReader:
@@ -65,7 +68,8 @@ class SceneReader:
             self.people,
             {label: [other for word, other in found if word == "on"] for label, found in links.items()},
         )
-        return Situation(text, state, links, notes, asked_colours(read, self.vocabulary))
+        brief = brief_of(read, self.vocabulary)
+        return Situation(text, state, links, notes, asked_colours(read, self.vocabulary), brief)
 
     def stop(self, situation: Situation, notes: Sequence[str], confidence: float | None = None) -> Proposal:
         """A stop with its reason."""

@@ -19,11 +19,15 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 
+from planner.brief import Item, brief_text
 from planner.examples import Packed, pack
+from planner.grammar import LINKS, Boxes
 from planner.language_model import load_tokenizer, prepare
 from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
 from planner.phrases import Phraser, load_phrases
+from planner.places import PlaceConfig
+from planner.places_train import PlacesTask, PlacesTrainConfig
 from planner.prompt import Listing, PromptEncoder
 from planner.vision_train import VisionTask, VisionTrainConfig
 from planner.weights import PlannerCard, export_planner, load_adapters, load_vision, read_card
@@ -69,6 +73,14 @@ class PlannerTrainConfig(Config):
     prune_share: float = Field(default=0.0, ge=0, le=1)
     """How often, where a prompt worded anew names something, the scene keeps little that it does not name: half of a
     corpus scene is not named, and a planner that learns from whole scenes puts the common before what is asked."""
+    boxes: Boxes = "written"
+    """"pointed": answers hold no digits, a place head decides (`stage: places`); give its folder as `places`."""
+    places: Path | None = None
+    """Folder of the place head's training run (its `export`), which becomes part of the weight folder."""
+    brief: bool = False
+    """The model writes down first what the prompt asks for (`planner.brief`)."""
+    imagine_share: float = Field(default=0.0, ge=0, lt=1)
+    """With `brief` and `phrases`: this share of the samples is about imagined objects, without pictures."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
     looks: int = Field(default=0, ge=0)
@@ -91,6 +103,9 @@ class PlannerTrainConfig(Config):
     fit: FitConfig = FitConfig(
         batch_size=2, total_samples=1_000, learning_rate=5e-4, warmup_samples=40, ema_decay=None, weight_decay=0.0
     )
+
+
+STAGES = {"vision": VisionTrainConfig, "places": PlacesTrainConfig, "language": PlannerTrainConfig}
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,11 @@ class PlannerTask:
     ) -> None:
         self.config, self.lessons = config, lessons
         self.encoder = encoder or PromptEncoder(
-            load_tokenizer(prepare()), config.vision.image_tokens, config.max_prompt_tokens, config.listing
+            load_tokenizer(prepare()),
+            config.vision.image_tokens,
+            config.max_prompt_tokens,
+            config.listing,
+            config.boxes,
         )
         llava = model if model is not None else fresh_model(config)
         self.model: nn.Module = PackedLlava(llava, self._classes() if config.common_tokens else None)
@@ -193,6 +212,11 @@ class PlannerTask:
         for answer in self.lessons.answers():
             used.update(self.encoder.line(answer))
             used.update(self.encoder.listed(answer))
+        if self.config.brief:
+            for label in self.lessons.vocabulary.labels:
+                asked = [Item(label, 2, (word, label)) for word in LINKS]
+                used.update(token for item in asked for token in self.encoder.brief(brief_text([item, item])))
+            used.update(self.encoder.brief(brief_text([])))
         return np.asarray(sorted(used), dtype=np.int64)
 
     def scene(self, number: int) -> PackedScene:
@@ -210,8 +234,11 @@ class PlannerTask:
             self.config.label_weight,
             looks=lesson.looks,
             look_weight=self.config.look_weight,
+            brief=lesson.brief,
         )
-        return PackedScene(packed, torch.stack([pixel_values(each, self.config.vision) for each in lesson.pictures]))
+        side = self.config.vision.image_size_px
+        pixels = [pixel_values(each, self.config.vision) for each in lesson.pictures]
+        return PackedScene(packed, torch.stack(pixels) if pixels else torch.zeros(0, 3, side, side))
 
     def batch(self, samples: Sequence[int]) -> list[PackedScene]:
         """One packed scene per sample number."""
@@ -250,8 +277,23 @@ class PlannerTask:
             licence=self.lessons.licence,
             listing=self.config.listing,
             links=self.config.links,
+            boxes=self.config.boxes,
+            places=place_config(self.config.places) if self.config.places else None,
+            brief=self.config.brief,
         )
-        export_planner(model.llava, card, out)  # type: ignore[arg-type]
+        export_planner(model.llava, card, out, self.config.places)  # type: ignore[arg-type]
+
+
+def place_config(folder: Path) -> PlaceConfig:
+    """Sizes of an exported place head.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return PlaceConfig.model_validate_json((folder / "places.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"no place head in {folder}; train it with configs/planner/places_home.yaml") from None
 
 
 def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "train") -> CorpusLessons:
@@ -268,6 +310,8 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
         copies_share=config.copies_share,
         looks=config.looks,
         prune_share=config.prune_share,
+        briefs=config.brief,
+        imagine_share=config.imagine_share,
     )
 
 
@@ -305,12 +349,13 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
 def train(
     config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
 ) -> None:
-    """Train the config's stage: the vision tower, or the planner on it.
+    """Train the config's stage: the vision tower, the place head, or the planner on them.
 
-    A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`.
+    A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`, a place head's
+    for `places: DIR`.
 
     Args:
-        config: YAML with `stage: vision` or `stage: language`.
+        config: YAML with `stage: vision`, `places` or `language`.
         data: corpus folder, or for the language stage a file of layout sequences; just one.
         out: run folder.
         overrides: "a.b=c" settings.
@@ -319,9 +364,12 @@ def train(
     Raises:
         UserError: bad config, no corpus, missing weight package, or a run that is there already.
     """
-    settings = load_stage({"vision": VisionTrainConfig, "language": PlannerTrainConfig}, config, overrides)
+    settings = load_stage(STAGES, config, overrides)
     if isinstance(settings, VisionTrainConfig):
         fit(VisionTask(settings, Corpus.only(data)), settings.fit, out, resume=resume)
+        return
+    if isinstance(settings, PlacesTrainConfig):
+        fit(PlacesTask(settings, Corpus.only(data)), settings.fit, out, resume=resume)
         return
     assert isinstance(settings, PlannerTrainConfig)
     if len(data) == 1 and data[0].is_file():

@@ -3,17 +3,22 @@
 planner.json                 card: shapes, vocabulary, fixed descriptions, base model and licence
 vision.safetensors           tower and projector, float16
 adapter_model.safetensors    LoRA in peft's names, float16
+places.safetensors           the place head, of planners that have one
 adapter_config.json          peft's config, so that `PeftModel.from_pretrained` reads the folder too
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from planner.grammar import Boxes
 from planner.language_model import GGUF_SHA256
 from planner.llava import LoraSettings, VisionConfig, load_base, trained_state
+from planner.places import WEIGHTS as PLACES
+from planner.places import PlaceConfig
 from planner.prompt import Listing
 from runtime.config import Config
 from runtime.files import write_json
@@ -55,15 +60,30 @@ class PlannerCard(Config):
     """What the lines of placed objects tell."""
     links: bool = False
     """Whether answers say how the object stands to another."""
+    boxes: Boxes = "written"
+    """Who decides boxes: the language model in digits, or the place head."""
+    places: PlaceConfig | None = None
+    """Sizes of that head."""
+    brief: bool = False
+    """Whether the model writes down first what the prompt asks for."""
     licence: str
     """Licence of the weights, from the training data."""
 
 
-def export_planner(model: PeftModel, card: PlannerCard, out: Path) -> None:
-    """Write the weight folder of an adapted LLaVA."""
+def export_planner(model: PeftModel, card: PlannerCard, out: Path, places: Path | None = None) -> None:
+    """Write the weight folder of an adapted LLaVA.
+
+    Args:
+        model: wrapped by peft.
+        card: its card.
+        out: weight folder.
+        places: folder of the place head that belongs to it.
+    """
     from peft import get_peft_model_state_dict
 
     out.mkdir(parents=True, exist_ok=True)
+    if places is not None:
+        shutil.copyfile(places / PLACES, out / PLACES)
     save_weights(trained_state(model), out / VISION)
     save_weights(get_peft_model_state_dict(model), out / ADAPTER)
     config = model.peft_config["default"].to_dict()

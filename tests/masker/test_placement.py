@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from masker.config import PlacementConfig, PlacementStageConfig
-from masker.placement import PlacementInputs, PlacementPrior, draw, split_boxes
+from masker.placement import PlacementInputs, PlacementPrior
 from masker.placement_task import PlacementTask
 from masker.placing import loosened, moved
 from masker.texts import TextBook
 from masker.weights import load_placement
+from perception.boxes import draw, split_boxes
 from runtime.config import validate
 from runtime.training import fit
 from scene.corpus.store import Corpus

@@ -1,0 +1,222 @@
+"""Where the proposed object goes, read off the layout picture: p(box | picture, answer).
+
+The language model says what comes next and how it stands to what ("mug | on coffee table | @ | a white mug"); at "@" a
+place head looks at the picture for it. It sees the picture itself, where the partner of the relation and others of the
+label show in it (a label always has one colour), and the words of the answer in the language model's own embeddings.
+Digits out of the language model never learned to read places off 25 image tokens (docs/experiments/planner.md).
+
+Source: ours; a decoder of its own behind a token of the language model is LISA's idea (Lai et al., arXiv 2308.00692).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perception.boxes import BoxPrior, Places
+from perception.modulated import ModulatedUNet
+from planner.grammar import CELLS, LINKS, Answer
+from runtime.config import Config
+from runtime.weights import load_weights
+from scene.errors import UserError
+from scene.geometry import Box, Size
+from scene.layout import label_colour
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+WEIGHTS = "places.safetensors"
+PLANES = 7  # picture, partner, others of the label, where in the view
+MIN_SIDE_PX = 4
+DRAWS = 8
+STRIDE = 2  # every second pixel is looked at
+
+
+class PlaceConfig(Config):
+    """Sizes of the place head."""
+
+    resolution: int = Field(default=80, gt=0)
+    """Cells along a side of the picture as it is seen, squeezed to a square."""
+    fold: int = Field(default=4, gt=0)
+    """Cells folded into channels, per axis, before the first convolution."""
+    widths: tuple[int, ...] = (64, 128)
+    """Channels, from the folded resolution downwards."""
+    vector: int = Field(default=192, gt=0)
+    """Width of the answer's summary that steers every block."""
+    size_bins: int = Field(default=32, ge=2)
+    """Bins of log height and of log width."""
+    smallest: float = Field(default=2**-7, gt=0)
+    """Side of the first size bin's centre over the picture's side."""
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What is to be placed, and what is there.
+
+    Attributes:
+        picture: uint8 (H, W, 3), the layout picture.
+        answer: label, relation and description; its cells are not looked at.
+    """
+
+    picture: np.ndarray
+    answer: Answer
+
+    def planes(self, side: int) -> np.ndarray:
+        """float32 (PLANES, side, side): RGB to [-1, 1]; how much of each cell shows the partner, and the label."""
+        partner, picture = self.answer.link[1] if self.answer.link else None, self.picture[::STRIDE, ::STRIDE]
+        seen = [_squeezed(picture, side).transpose(2, 0, 1) / 127.5 - 1]
+        for label in (partner, self.answer.label):
+            shown = np.zeros(picture.shape[:2], dtype=bool)
+            if label is not None:
+                shown = (picture == np.asarray(label_colour(label), dtype=np.uint8)).all(axis=2)
+            seen.append(_squeezed(np.where(shown, np.uint8(255), np.uint8(0)), side)[None] / 255)
+        across = np.broadcast_to(np.linspace(-1, 1, side), (side, side))
+        return np.concatenate([*seen, across[None], across.T[None]]).astype(np.float32)
+
+    def flipped(self) -> Self:
+        """The same seen in a mirror, cells included."""
+        link, cells = self.answer.link, self.answer.cells
+        if link is not None and link[0] in ("left of", "right of"):
+            link = ("right of" if link[0] == "left of" else "left of", link[1])
+        if cells is not None:
+            cells = (CELLS - 1 - cells[2], cells[1], CELLS - 1 - cells[0], cells[3])
+        answer = self.answer.model_copy(update={"link": link, "cells": cells})
+        return replace(self, picture=self.picture[:, ::-1], answer=answer)
+
+
+def _squeezed(values: np.ndarray, side: int) -> np.ndarray:
+    """uint8 pixels averaged over the cells of a square."""
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(values)).resize((side, side), Image.Resampling.BOX), dtype=np.float32
+    )
+
+
+class Words:
+    """Texts in the language model's input embeddings, mean over tokens.
+
+    Args:
+        tokenizer: the language model's.
+        table: (V, D), its embeddings.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, table: Tensor) -> None:
+        self._tokenizer, self._table = tokenizer, table
+        self.width = table.shape[1]
+        self._known: dict[str, Tensor] = {"": torch.zeros(self.width)}
+
+    def __call__(self, text: str) -> Tensor:
+        """(D,); of an empty text 0."""
+        if text not in self._known:
+            ids = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
+            self._known[text] = self._table[torch.tensor(ids)].float().mean(0)
+        return self._known[text]
+
+    def answers(self, answers: Sequence[Answer]) -> Tensor:
+        """(B, 3 D): label, description (or else the label again), partner."""
+        partners = [answer.link[1] if answer.link else "" for answer in answers]
+        rows = [
+            torch.cat([self(answer.label), self(answer.description or answer.label), self(partner)])
+            for answer, partner in zip(answers, partners, strict=True)
+        ]
+        return torch.stack(rows)
+
+
+class PlaceHead(BoxPrior):
+    """A small U-Net over the picture, steered by the words of the answer.
+
+    Args:
+        config: sizes.
+        words: width D of the words' embeddings.
+    """
+
+    def __init__(self, config: PlaceConfig, words: int) -> None:
+        width, first = config.vector, config.widths[0]
+        super().__init__(config.resolution, config.fold, first, width, config.size_bins, config.smallest)
+        self.config = config
+        self.link = nn.Embedding(len(LINKS) + 1, width)
+        self.read = nn.Sequential(nn.LayerNorm(3 * words), nn.Linear(3 * words, width), nn.SiLU())
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
+        self.net = ModulatedUNet(config.fold**2 * PLANES, first, config.widths, 2, width)
+
+    def maps(self, planes: Tensor, words: Tensor, links: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities of the base's cell (B, R * R), features (B, C, R / fold, R / fold), vectors (B, W).
+
+        Args:
+            planes: (B, PLANES, R, R), see `Sought.planes`.
+            words: (B, 3 D), see `Words.answers`.
+            links: int64 (B,), 0 = no relation, else 1 + its number in `LINKS`.
+        """
+        vector = self.mix(self.read(words) + self.link(links))
+        features, _ = self.net(F.pixel_unshuffle(planes, self.config.fold), vector)
+        return self.cells(features).flatten(1).log_softmax(1), features, vector
+
+    def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor]:
+        """What `maps` takes."""
+        planes = torch.from_numpy(np.stack([each.planes(self.resolution) for each in sought]))
+        return planes, words.answers([each.answer for each in sought]), link_numbers([each.answer for each in sought])
+
+
+def link_numbers(answers: Sequence[Answer]) -> Tensor:
+    """int64 (B,): see `PlaceHead.maps`."""
+    return torch.tensor([1 + LINKS.index(answer.link[0]) if answer.link else 0 for answer in answers])
+
+
+class Placer:
+    """Draws boxes for answers.
+
+    Args:
+        head: in evaluation mode.
+        words: the language model's embeddings.
+    """
+
+    def __init__(self, head: PlaceHead, words: Words) -> None:
+        self.head, self.words = head, words
+
+    @classmethod
+    def load(cls, folder: Path, config: PlaceConfig, words: Words) -> Self:
+        """The head of a weight folder.
+
+        Raises:
+            UserError: its file is missing or does not fit.
+        """
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"no {folder / WEIGHTS}; train it with configs/planner/places_home.yaml")
+        head = PlaceHead(config, words.width)
+        load_weights(head, folder / WEIGHTS)
+        return cls(head.eval().requires_grad_(False), words)
+
+    def places(self, sought: Sought) -> Places:
+        """The distribution over boxes."""
+        with torch.inference_mode():
+            return Places(self.head, *self.head.maps(*self.head.inputs([sought], self.words)))
+
+    def box(self, sought: Sought, size: Size, generator: torch.Generator, top_p: float) -> Box:
+        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side.
+
+        Args:
+            sought: what to place.
+            size: canvas.
+            generator: source of the draw.
+            top_p: see `perception.boxes.Places.sample`; 0 = always the likeliest.
+        """
+        places = self.places(sought)
+        for _ in range(DRAWS):
+            box = in_pixels(places.sample(generator, top_p), size)
+            if min(box.width, box.height) >= MIN_SIDE_PX:
+                return box
+        return in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
+
+
+def in_pixels(box: Tensor, size: Size) -> Box:
+    """A box (4,), 0 to 1 across the canvas, clipped to it; perhaps empty."""
+    edges = box.double() * torch.tensor([*size, *size], dtype=torch.float64)
+    return Box(*(round(float(edge)) for edge in edges)).clip(size)
