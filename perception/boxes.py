@@ -1,5 +1,5 @@
 """Distributions over boxes in a picture, as a chain of three discrete draws: the cell on which the object's base
-stands, then its height there, then its width. Diversity comes from the draw; so does support, because the base is first.
+stands, then its height there, then its width. Diversity comes from the draw; support, because the base is drawn first.
 
 Source: ours; see `masker.placement` and `planner.places`, which are made of it.
 """
