@@ -153,7 +153,10 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
     from planner.decoding import PlannerConfig
     from planner.guards import GuardConfig
 
-    guards = GuardConfig(max_objects=config.max_objects, max_implied=config.planner.max_implied)
+    settings = config.planner
+    guards = GuardConfig(
+        max_objects=config.max_objects, max_implied=settings.max_implied, min_objects=settings.min_objects
+    )
     planning = PlannerConfig(guards=guards, write_boxes=config.planner.use_box)
     if config.planner.llava is not None:
         from planner.chat import ChatPlanner

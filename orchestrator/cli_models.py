@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from orchestrator.config import DEFAULT_PRESET
+from orchestrator.config import DEFAULT_PRESET, ComposeConfig
 
 ROOMS = click.Choice(["planner", "masker", "inpainter", "judge"])
 _MODULES = {"judge": "perception"}
@@ -89,18 +89,50 @@ def evaluate(
         raise UserError("--oneshot is a baseline of the masker; leave it out for other rooms")
     set_threads(config.threads)
     further = {} if oneshot is None else {"oneshot": oneshot}
+    corpora = corpus_paths(data, ["home", "icons"] if room == "judge" else [config.world])
     result: dict[str, Any] = _room(room, "evaluate").evaluate(
         asset_dir("pretrained") / "judge" if room == "judge" else room_weights(config, room),
-        data=corpus_paths(data, ["home", "icons"] if room == "judge" else [config.world]),
+        data=corpora,
         split=split,
         limit=limit,
         seed=seed,
         progress=not as_json and sys.stderr.isatty(),
         **further,
     )
+    if room == "planner":
+        result |= _drawn_dialogues(config, corpora, split, limit, seed)
     result["command"] = "smartscene " + " ".join(sys.argv[1:])
     table = result.pop("table", None)
     click.echo(json.dumps(result) if as_json else table or _table(result))
+
+
+def _drawn_dialogues(
+    config: ComposeConfig, data: Sequence[Path], split: str, limit: int | None, seed: int
+) -> dict[str, Any]:
+    """The iterative drawing task, where the world has a picture reader; a quarter as many dialogues as `limit`."""
+    from tqdm import tqdm
+
+    from orchestrator.assemble import assemble
+    from orchestrator.drawing import drawing_config, evaluate_drawing
+    from runtime.assets import asset_dir
+    from scene.corpus.store import Corpus
+
+    reader = asset_dir("pretrained") / config.world / "reader"
+    if not reader.is_dir():
+        return {}
+    own, corpus = drawing_config(config), Corpus.only([path for path in data if path.is_dir()])
+    count = max(4, (limit or 200) // 4)
+    found = evaluate_drawing(
+        assemble(own),
+        own,
+        corpus,
+        reader,
+        split=split,
+        limit=count,
+        seed=seed,
+        show=lambda records: tqdm(records, desc="dialogues", disable=not sys.stderr.isatty()),
+    )
+    return {"object_f1": found.pop("object_f1"), "rsim": found.pop("rsim"), "drawing": found}
 
 
 def _table(result: dict[str, Any], indent: str = "") -> str:

@@ -43,6 +43,8 @@ class PlannerSettings(Config):
     relates two things or one of the label is there (`planner.decoding.PlannerConfig.write_boxes`)."""
     max_implied: int = Field(3, ge=0)
     """How many objects the planner may add that the prompt does not name."""
+    min_objects: int = Field(2, ge=0)
+    """It does not stop before so many."""
 
     @model_validator(mode="after")
     def _public_weights_are_named(self) -> PlannerSettings:

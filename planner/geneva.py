@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.baselines import Propose
 from planner.trials import box_scene
-from scene.corpus.records import SceneRecord, Turn
+from scene.corpus.records import LayerRecord, SceneRecord, Turn
 from scene.corpus.store import Corpus
 from scene.geometry import Size
 from scene.proposal import Proposal
@@ -32,13 +32,16 @@ class CountedTurn:
 
     Attributes:
         text: words of both speakers since the last counted turn.
-        classes: on the drawer's canvas after it.
-        after: its layers.
+        layers: of the drawer's canvas after it, surfaces left out.
     """
 
     text: str
-    classes: frozenset[str]
-    after: tuple[str, ...]
+    layers: tuple[LayerRecord, ...]
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """What the drawer's canvas shows."""
+        return frozenset(layer.label for layer in self.layers)
 
 
 def counted_turns(turns: Iterable[Turn]) -> list[CountedTurn]:
@@ -48,10 +51,10 @@ def counted_turns(turns: Iterable[Turn]) -> list[CountedTurn]:
     known = 0
     for turn in turns:
         words += [text for text in (turn.teller, turn.drawer) if text]
-        labels = tuple(layer.label for layer in turn.after)
-        if len(set(labels)) > known:
-            found.append(CountedTurn(" ".join(words), frozenset(labels), labels))
-            known, words = len(set(labels)), []
+        counted = CountedTurn(" ".join(words), turn.after)
+        if len(counted.classes) > known:
+            found.append(counted)
+            known, words = len(counted.classes), []
     return found
 
 

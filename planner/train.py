@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from planner.brief import Item, brief_text
 from planner.examples import Packed, pack
-from planner.grammar import LINKS, Boxes
+from planner.grammar import LINKS, Answer, Boxes
 from planner.language_model import load_tokenizer, prepare
 from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
@@ -214,6 +214,7 @@ class PlannerTask:
             used.update(self.encoder.listed(answer))
         if self.config.brief:
             for label in self.lessons.vocabulary.labels:
+                used.update(self.encoder.listed(Answer(label=label)))
                 asked = [Item(label, 2, (word, label)) for word in LINKS]
                 used.update(token for item in asked for token in self.encoder.brief(brief_text([item, item])))
             used.update(self.encoder.brief(brief_text([])))

@@ -49,7 +49,9 @@ def test_planes_show_the_partner_and_a_mirror_turns_everything():
 def test_a_head_learns_to_look_at_the_partner():
     torch.manual_seed(0)
     head, texts = PlaceHead(TINY, words().width), words()
-    answers = [Answer(label="dog", link=("next to", "apple tree"), cells=(at, 50, at + 9, 69)) for at in range(0, 90, 6)]
+    answers = [
+        Answer(label="dog", link=("next to", "apple tree"), cells=(at, 50, at + 9, 69)) for at in range(0, 90, 6)
+    ]
     sought = [Sought(picture(int(3.2 * answer.cells[0])), answer) for answer in answers if answer.cells]
     boxes = torch.tensor([unit_box(answer.cells) for answer in answers])
     optimizer = torch.optim.Adam(head.parameters(), 3e-3)
