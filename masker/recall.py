@@ -57,7 +57,7 @@ def with_codes(
         model: In evaluation mode.
         conditions: B views.
         draws: One a view.
-        memory: None = all codes are drawn.
+        memory: None = all codes are drawn. A model without codes shows what it recalls under boxes, and draws the rest.
         embedding: Pooled embedding of T_obj, (D,).
 
     Returns:
@@ -65,8 +65,10 @@ def with_codes(
         None where none was recalled, or one that fits its guide only when it is drawn (blobs).
     """
     noise = torch.stack([draw.noise for draw in draws])
-    if memory is None or model.shape_prior is None or model.shape_prior.code is None:
+    if memory is None:
         return model.draw_codes(conditions, noise), [None] * len(draws)
+    if model.shape_prior is None or model.shape_prior.code is None:
+        return conditions, _recalled(model, conditions, draws, memory, embedding)
     prior, code, every = model.shape_prior, model.shape_prior.code, torch.ones(len(draws), dtype=torch.bool)
     facts, guide, frame = model.known(conditions, Kept(every, every, every))
     # What no view needs is not drawn; what is, for all of them, so that a row does not depend on its company.
@@ -91,6 +93,22 @@ def with_codes(
         codes.append(found[chosen])
         shown.append(in_view(shapes[chosen, 0].numpy(), frame.row(row), model.fine) if draw.form != "blob" else None)
     return replace(conditions, code=torch.stack(codes)), shown
+
+
+def _recalled(
+    model: MaskModel, conditions: Conditions, draws: Sequence[CodeDraw], memory: ShapeMemory, embedding: Tensor
+) -> list[np.ndarray | None]:
+    """Silhouettes under boxes as the views show them; None under other guides, and where nothing guides."""
+    frame = GuideFrame.of(conditions.guide)
+    places = place_of(frame, conditions.geometry)
+    shown: list[np.ndarray | None] = []
+    for row, draw in enumerate(draws):
+        if draw.form != "box":
+            shown.append(None)
+            continue
+        shape = memory.recall(embedding, places[row : row + 1], draw.chances[None, :1])[0, 0]
+        shown.append(in_view(shape.numpy(), frame.row(row), model.fine))
+    return shown
 
 
 def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:

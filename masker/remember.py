@@ -18,7 +18,6 @@ from masker.tasks import stack
 from masker.texts import TextBook
 from masker.weights import export_memory, load_masker
 from scene.corpus.shards import AnyCorpus
-from scene.errors import UserError
 
 BATCH = 32
 FILLED = 0.5  # share of a cell from which it belongs to a silhouette
@@ -34,13 +33,8 @@ def remember(
         corpora: Where objects come from; only split train is looked at.
         out: Run folder.
         texts: Overrides the shared text encoder (tests).
-
-    Raises:
-        UserError: the masker has no shape codes.
     """
     config, codec, model, _ = load_masker(Path(settings.masker))
-    if not model.code_width:
-        raise UserError(f"{settings.masker} has no shape codes to remember; train stages silhouette and codes first")
     texts = texts if texts is not None else TextBook.load(config.text)
     examples = settings.examples.model_copy(
         update={"form_shares": {"box": 1.0}, "box_jitter": 0.0, "canvas_share": 0.0, "surface_share": 0.0}

@@ -208,7 +208,7 @@ class ChatPlanner(LlavaPlanner):
     ) -> None:
         self.llava, self.vocabulary = llava, vocabulary
         self.fixed_descriptions: dict[str, str] = {}
-        self.links, self.placer, self.brief = True, None, False
+        self.links, self.boxes, self.placer, self.brief = True, "written", None, False
         config = config or PlannerConfig()
         self.config = config.model_copy(update={"max_description_tokens": chat.max_description_tokens})
         self.encoder = ChatPrompt(processor, vocabulary, shots, chat)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planner.grammar import BOX_DIGITS, Answer
+from planner.grammar import Answer
 from planner.prompt import PlannedObject, PromptEncoder, object_answer
 from scene.errors import UserError
 from scene.geometry import Box, Size
@@ -146,8 +146,6 @@ def pack(
     steps: Sequence[int],
     trunk_weight: float = 0.5,
     label_weight: float = 2.0,
-    looks: Sequence[Sequence[Answer]] = (),
-    look_weight: float = 1.0,
     brief: str | None = None,
 ) -> Packed:
     """Pack the samples k in `steps` of one plan, and the trunk's own lines as text-only samples.
@@ -160,9 +158,6 @@ def pack(
         trunk_weight: loss weight of the text-only answers (0 = none); picture answers weigh 1.
         label_weight: further factor on tokens that decide the label or stop; the eight digits of a box would otherwise
             outweigh them.
-        looks: for each step, objects whose lines follow its answer: only their boxes are learned, and only from the
-            picture, where the list of objects so far has none. What comes after an answer changes nothing before it.
-        look_weight: loss weight of these digits.
         brief: learned after the prompt, before everything else; None = this planner has none.
     """
     head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
@@ -174,9 +169,8 @@ def pack(
     kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
     trunk = [*head, *(token for line in listed[:kept] for token in line)]
     pieces, positions, bounds = [trunk], [list(range(len(trunk)))], []
-    asked = [[encoder.line(answer) for answer in some] for some in looks] or [[] for _ in steps]
-    for step, more in zip(steps, asked, strict=True):
-        branch = [*encoder.picture, *lines[step], *(token for line in more for token in line)]
+    for step in steps:
+        branch = [*encoder.picture, *lines[step]]
         bounds.append((sum(len(piece) for piece in pieces), len(branch), starts[step]))
         pieces.append(branch)
         positions.append(list(range(starts[step], starts[step] + len(branch))))
@@ -197,17 +191,12 @@ def pack(
         targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
         told = [emphasis(line, label) for line, label in zip(listed, heavy, strict=True)]
         weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(told)
-    for step, more, (start, length, seen) in zip(steps, asked, bounds, strict=True):
+    for step, (start, length, seen) in zip(steps, bounds, strict=True):
         visible[start : start + length, :seen] = True
         visible[start : start + length, start : start + length] = np.tri(length, dtype=bool)
         first = start + len(encoder.picture)
         end = first + len(lines[step])
         targets[first - 1 : end - 1] = ids[first:end]
         weights[first - 1 : end - 1] = emphasis(lines[step], heavy[step])
-        for line in more:
-            end += len(line)
-            digits = slice(end - 1 - BOX_DIGITS, end - 1)  # before the line end
-            targets[digits.start - 1 : digits.stop - 1] = ids[digits]
-            weights[digits.start - 1 : digits.stop - 1] = look_weight
     flat = np.asarray([position for piece in positions for position in piece], dtype=np.int64)
     return Packed(ids, flat, visible, targets, weights, tuple(steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from planner.grammar import LINKS, Answer
 from planner.imagined import imagined
 from planner.links import meet, prompt_links, true_link
 from planner.phrases import Phraser, with_copies
-from planner.pictures import layout_steps, shown_share
+from planner.pictures import layout_steps
 from planner.prompt import PlannedObject, object_answer, plain_words
 from scene.corpus.records import LayerRecord, SceneRecord
 from scene.corpus.sequences import LayoutSequence, SequenceObject, entry_picture, read_sequences
@@ -30,7 +29,6 @@ from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
 IMPLIED = 3  # as many as the guards let a planner add
-SEEN_FROM = 0.6  # share of an object that has to show before it is asked for its box
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Lesson:
         answers: of the whole plan in order, stop last.
         steps: which of them follow a picture, ascending.
         pictures: uint8 (H, W, 3), one for each of `steps`.
-        looks: for each of `steps`, objects that its picture shows and where: read off it, never proposed; () = none.
         brief: what the prompt asks for, as `planner.brief` writes it; None = not told.
     """
 
@@ -50,7 +47,6 @@ class Lesson:
     answers: tuple[Answer, ...]
     steps: tuple[int, ...]
     pictures: tuple[np.ndarray, ...]
-    looks: tuple[tuple[Answer, ...], ...] = ()
     brief: str | None = None
 
 
@@ -80,7 +76,6 @@ class CorpusLessons:
         phraser: words prompts anew; None = the corpus's own prompts.
         rephrase_share: how often it does.
         copies_share: how often, of these, an object is repeated and the prompt tells the number.
-        looks: of so many objects in each picture the answer is followed by the question where they are.
         prune_share: how often, where a prompt worded anew names something, most of what it does not name is left out.
         briefs: lessons tell what their prompt asks for.
         imagine_share: with `briefs`, how often a lesson is about imagined objects: prompt, brief, a plan in words.
@@ -95,14 +90,13 @@ class CorpusLessons:
         phraser: Phraser | None = None,
         rephrase_share: float = 0.0,
         copies_share: float = 0.0,
-        looks: int = 0,
         prune_share: float = 0.0,
         briefs: bool = False,
         imagine_share: float = 0.0,
     ) -> None:
         self.briefs, self.imagine_share = briefs, imagine_share if briefs and phraser is not None else 0.0
         self.corpus, self.source, self.links, self.phraser = corpus, PlanSource(corpus, split), links, phraser
-        self.rephrase_share, self.copies_share, self.looks = rephrase_share, copies_share, looks
+        self.rephrase_share, self.copies_share = rephrase_share, copies_share
         self.prune_share = prune_share
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
@@ -126,13 +120,8 @@ class CorpusLessons:
                 done[step] = done[step].model_copy(update={"link": link})
         wanted = set(steps)
         pictures = [picture for step, picture in enumerate(layout_steps(self.corpus, layers)) if step in wanted]
-        looks: tuple[tuple[Answer, ...], ...] = ()
-        if self.looks:
-            looks = tuple(
-                self._looks(layers, done, step, picture, rng) for step, picture in zip(steps, pictures, strict=True)
-            )
         brief = brief_text(brief_of(said, self.vocabulary, listed_items(done))) if self.briefs else None
-        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), looks, brief)
+        return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), brief)
 
     def _imagined(self, record: SceneRecord, rng: random.Random) -> Lesson:
         """A prompt about imagined objects, its brief, and a plan in words: the record's surfaces, then what the brief
@@ -172,28 +161,6 @@ class CorpusLessons:
             for at, layer in enumerate(record.layers):
                 ranks.setdefault(layer.label, []).append(at / len(record.layers))
         return {label: sum(found) / len(found) for label, found in ranks.items()}
-
-    def _looks(
-        self,
-        layers: Sequence[LayerRecord],
-        answers: Sequence[Answer],
-        step: int,
-        picture: np.ndarray,
-        rng: random.Random,
-    ) -> tuple[Answer, ...]:
-        """Where some objects are that the picture before `step` shows: the partner of its answer first, then any."""
-        counts = Counter(layer.label for layer in layers[:step])
-        known = [at for at in range(step) if counts[layers[at].label] == 1 and layers[at].label not in self.surfaces]
-        rng.shuffle(known)
-        partner = answers[step].link[1] if answers[step].link else None  # type: ignore[index]
-        known.sort(key=lambda at: layers[at].label != partner)
-        found: list[Answer] = []
-        for at in known:
-            if len(found) == self.looks:
-                break
-            if shown_share(picture, self.corpus.mask(layers[at]), layers[at].label) >= SEEN_FROM:
-                found.append(Answer(label=layers[at].label, cells=answers[at].cells))
-        return tuple(found)
 
     def _reworded(self, record: SceneRecord, rng: random.Random) -> tuple[SceneRecord, Plan, str]:
         """The record as the prompt wants it, its plan, and the prompt without slips of the pen."""

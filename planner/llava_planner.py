@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,7 +14,7 @@ from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
 from planner.llava import VisionConfig, pixel_values
-from planner.places import Placer, Sought, Words
+from planner.places import Placer, Sought, Words, said_about
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
 from planner.situation import SceneReader, due_colour, due_links, held
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
+    from planner.grammar import Link
     from scene.geometry import Box
     from scene.layers import LayeredScene
     from scene.seeds import StepSeed
@@ -38,6 +39,23 @@ if TYPE_CHECKING:
 STAND_IN = (25, 25, 74, 74)  # per cent of the canvas: read as a box where none is decided
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 OTHER_PLACES, OTHER_TOP_P = 12, 0.95  # draws of a place head, likewise
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """What decides where a proposal goes.
+
+    Attributes:
+        scene, text, seed: what is there, what was said, which step this is.
+        picture: uint8 (H, W, 3), the layout as it is seen.
+        links: label -> relations that the prompt asks for.
+    """
+
+    scene: LayeredScene
+    text: str
+    seed: StepSeed
+    picture: np.ndarray
+    links: Mapping[str, Sequence[Link]]
 
 
 class LlavaPlanner:
@@ -57,8 +75,12 @@ class LlavaPlanner:
         max_prompt_tokens: longer prompts are cut, and the proposal notes it.
         listing: what the lines of placed objects tell.
         links: whether the weights know relations in answers.
-        placer: decides boxes, of weights that point; None = they write boxes.
         brief: whether the weights write down first what the prompt asks for (`planner.brief`).
+        boxes: whether answers write boxes, or point.
+        placer: decides boxes, whatever is written; None = what is written counts.
+
+    Raises:
+        ValueError: answers that point, and no placer.
     """
 
     def __init__(
@@ -72,22 +94,21 @@ class LlavaPlanner:
         max_prompt_tokens: int = 96,
         listing: Listing = "boxes",
         links: bool = False,
-        placer: Placer | None = None,
         brief: bool = False,
+        boxes: Boxes = "written",
+        placer: Placer | None = None,
     ) -> None:
+        if boxes == "pointed" and placer is None:
+            raise ValueError("answers that point need a placer")
         self.llava, self.vision, self.vocabulary = llava, vision, vocabulary
+        self.boxes: Boxes = boxes
         self.placer, self.brief, self._briefs = placer, brief, dict[str, str]()
         self.fixed_descriptions, self.links = fixed_descriptions, links
         self.config = config or PlannerConfig()
-        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing, self.boxes)
+        self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing, boxes)
         self.tokens = AnswerTokens(tokenizer, vocabulary.labels)
         self.reader = SceneReader(vocabulary, Speller(vocabulary, self.encoder.is_rare))
         self.prefix = PrefixCache(llava)
-
-    @property
-    def boxes(self) -> Boxes:
-        """Who decides boxes."""
-        return "written" if self.placer is None else "pointed"
 
     @classmethod
     def from_pretrained(
@@ -129,8 +150,9 @@ class LlavaPlanner:
             card.max_prompt_tokens,
             card.listing,
             card.links,
-            placer,
             card.brief,
+            card.boxes,
+            placer,
         )
 
     def with_config(self, config: PlannerConfig) -> Self:
@@ -169,6 +191,7 @@ class LlavaPlanner:
         if self.brief and self.config.guards.enabled:
             brief = brief_text(situation.brief)
         start = self.read(scene, situation.text, brief=brief)
+        moment = _Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
         pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
         notes += fired
@@ -179,15 +202,15 @@ class LlavaPlanner:
             automaton.limit_links(asked)
         twins = [layer.box for layer in scene.layers if layer.label == automaton.label and layer.box is not None]
         boxed = self.placer is not None or self.config.write_boxes or bool(asked) or bool(twins)
-        automaton.box = None if boxed else STAND_IN
+        automaton.box = STAND_IN if self.placer is not None or not boxed else None
         self._advance(automaton, cursor, pick, until_head=False)
-        answer, box = self._read_answer(automaton, scene, seed)
+        answer, box = self._read_answer(automaton, moment)
         colour = due_colour(answer.label, answer.description or "", situation, scene, self.config.guards)
         if colour is not None:
-            answer, box = self._coloured(start, scene, answer, colour, pick, seed)
+            answer, box = self._coloured(start, moment, answer, colour, pick)
             notes.append(f"the prompt says {colour}: described again")
         if too_close(box, twins, self.config.guards):
-            answer, box = self._elsewhere(start, scene, answer, box, twins, seed)
+            answer, box = self._elsewhere(start, moment, answer, box, twins)
             notes.append(f"another {answer.label} stood there: placed again")
         box, moved = held(answer.link, box, scene, asked)
         fixed = self.fixed_descriptions.get(answer.label, self.vocabulary.with_article(answer.label))
@@ -211,8 +234,11 @@ class LlavaPlanner:
             picture: uint8 (H, W, 3) to see instead of the scene's own layout, for measuring; None = its own.
         """
         automaton = self._automaton(scene, [label], False)
+        automaton.box = STAND_IN if self.placer is not None else None
         self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
-        return self._read_answer(automaton, scene, seed, picture)[1]
+        seen = layout_picture(scene.layout) if picture is None else picture
+        links = self.reader.situation(scene, prompt, None, ()).links
+        return self._read_answer(automaton, _Moment(scene, prompt, seed, seen, links))[1]
 
     def read(
         self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
@@ -265,26 +291,27 @@ class LlavaPlanner:
         reply, notes = settle(state, self.config.guards, self.config.max_rulings, ask)
         return (*reply, notes) if reply is not None else (None, start, notes)
 
-    def _read_answer(
-        self, automaton: AnswerAutomaton, scene: LayeredScene, seed: StepSeed, picture: np.ndarray | None = None
-    ) -> tuple[Answer, Box]:
-        """The parsed answer and its box in canvas pixels, which a place head reads off a picture."""
+    def _read_answer(self, automaton: AnswerAutomaton, moment: _Moment) -> tuple[Answer, Box]:
+        """The parsed answer and its box in canvas pixels: the place head's, or the one that is written."""
         answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
-        if answer.cells is not None:
-            return answer, cells_to_box(answer.cells, scene.size)
-        if answer.stop or self.placer is None:
+        if answer.stop or (answer.cells is None and self.placer is None):
             raise ModelError(f"planner answered {answer.line()!r} where an object with a box was due")
-        return answer, next(self._draws(answer, scene, seed, self.config.box_spread, picture))
+        if answer.cells is None or self.placer is not None:
+            return answer, next(self._draws(answer, moment, self.config.box_spread))
+        return answer, cells_to_box(answer.cells, moment.scene.size)
 
-    def _draws(
-        self, answer: Answer, scene: LayeredScene, seed: StepSeed, top_p: float, picture: np.ndarray | None = None
-    ) -> Iterator[Box]:
-        """Boxes for an answer, from the place head, without end."""
+    def _draws(self, answer: Answer, moment: _Moment, top_p: float) -> Iterator[Box]:
+        """Boxes for an answer, from the place head, without end. Where it states no relation, one that the prompt asks
+        for and whose partner stands there counts."""
         assert self.placer is not None
-        sought = Sought(layout_picture(scene.layout) if picture is None else picture, answer)
-        generator = torch_generator(seed.derive("planner", "box"))
+        there = {layer.label for layer in moment.scene.layers}
+        wanted = [link for link in moment.links.get(answer.label, ()) if link[1] in there]
+        if answer.link is None and wanted:
+            answer = answer.model_copy(update={"link": wanted[0]})
+        sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
+        generator = torch_generator(moment.seed.derive("planner", "box"))
         while True:
-            yield self.placer.box(sought, scene.size, generator, top_p)
+            yield self.placer.box(sought, moment.scene.size, generator, top_p)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""
@@ -293,18 +320,18 @@ class LlavaPlanner:
         return automaton
 
     def _coloured(
-        self, start: Cursor, scene: LayeredScene, answer: Answer, colour: str, pick: Picker, seed: StepSeed
+        self, start: Cursor, moment: _Moment, answer: Answer, colour: str, pick: Picker
     ) -> tuple[Answer, Box]:
         """The same label, relation and box in words that begin with a colour ("a red ...")."""
-        automaton = self._once_more(scene, answer)
+        automaton = self._once_more(moment.scene, answer)
         automaton.box = answer.cells
         words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}").removesuffix(f" {answer.label}")
         automaton.opening = self.tokens.encode(f" {words}", SEPARATOR)
         self._advance(automaton, start, pick, until_head=False)
-        return self._read_answer(automaton, scene, seed)
+        return self._read_answer(automaton, moment)
 
     def _elsewhere(
-        self, start: Cursor, scene: LayeredScene, answer: Answer, box: Box, twins: Sequence[Box], seed: StepSeed
+        self, start: Cursor, moment: _Moment, answer: Answer, box: Box, twins: Sequence[Box]
     ) -> tuple[Answer, Box]:
         """The same label at the unlikelier ends of its distribution across the canvas, least on top of its twins."""
 
@@ -312,14 +339,14 @@ class LlavaPlanner:
             return max(found.iou(twin) for twin in twins)
 
         if self.placer is not None:
-            draws = islice(self._draws(answer, scene, seed, OTHER_TOP_P), OTHER_PLACES)
+            draws = islice(self._draws(answer, moment, OTHER_TOP_P), OTHER_PLACES)
             return answer, min((box, *draws), key=overlap)
         best = (overlap(box), answer, box)
         for across in ELSEWHERE:
-            automaton = self._once_more(scene, answer)
-            pick = Picker(self.config, seed, quantiles=(across, 0.5, 0.5, 0.5))
+            automaton = self._once_more(moment.scene, answer)
+            pick = Picker(self.config, moment.seed, quantiles=(across, 0.5, 0.5, 0.5))
             self._advance(automaton, start, pick, until_head=False)
-            again, moved = self._read_answer(automaton, scene, seed)
+            again, moved = self._read_answer(automaton, moment)
             if overlap(moved) < best[0]:
                 best = (overlap(moved), again, moved)
             if not too_close(moved, twins, self.config.guards):

@@ -33,11 +33,6 @@ def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord]) -> Iterator[np.n
         yield canvas.copy()
 
 
-def shown_share(picture: np.ndarray, mask: np.ndarray, label: str) -> float:
-    """How much of a mask, bool (H, W), not empty, has its label's colour in a layout picture, uint8 (H, W, 3)."""
-    return float((picture[mask] == label_colour(label)).all(axis=1).mean())
-
-
 def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:
     """How much of each cell of a side x side grid each of K layers shows in their layout picture.
 

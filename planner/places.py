@@ -10,6 +10,7 @@ Source: ours; a decoder of its own behind a token of the language model is LISA'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from runtime.weights import load_weights
 from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.layout import label_colour
+from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,6 +40,9 @@ WEIGHTS = "places.safetensors"
 PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS = 8
+HEARD, FADES = 16, 5.0  # words; after so many a word counts half
+MIRRORED = {"left": "right", "right": "left"}
+_WORD = re.compile(r"[a-z']+")
 STRIDE = 2  # every second pixel is looked at
 
 
@@ -56,6 +61,8 @@ class PlaceConfig(Config):
     """Bins of log height and of log width."""
     smallest: float = Field(default=2**-7, gt=0)
     """Side of the first size bin's centre over the picture's side."""
+    said: bool = False
+    """What the prompt says round the object's name ("a small ... in the upper left corner") is read, too."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,12 @@ class Sought:
     Attributes:
         picture: uint8 (H, W, 3), the layout picture.
         answer: label, relation and description; its cells are not looked at.
+        said: words of the prompt before and after the object's name, nearest last and first, see `said_about`.
     """
 
     picture: np.ndarray
     answer: Answer
+    said: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def planes(self, side: int) -> np.ndarray:
         """float32 (PLANES, side, side): RGB to [-1, 1]; how much of each cell shows the partner, and the label."""
@@ -90,7 +99,18 @@ class Sought:
         if cells is not None:
             cells = (CELLS - 1 - cells[2], cells[1], CELLS - 1 - cells[0], cells[3])
         answer = self.answer.model_copy(update={"link": link, "cells": cells})
-        return replace(self, picture=self.picture[:, ::-1], answer=answer)
+        before, after = (tuple(MIRRORED.get(word, word) for word in words) for words in self.said)
+        return replace(self, picture=self.picture[:, ::-1], answer=answer, said=(before, after))
+
+
+def said_about(text: str, label: str, vocabulary: Vocabulary) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Up to `HEARD` words before and after the last place where a text names a label; nothing where it does not."""
+    lowered = text.lower()
+    named = [mention for mention in vocabulary.find(lowered) if mention.label == label]
+    if not named:
+        return (), ()
+    before, after = (_WORD.findall(part) for part in (lowered[: named[-1].start], lowered[named[-1].end :]))
+    return tuple(before[-HEARD:]), tuple(after[:HEARD])
 
 
 def _squeezed(values: np.ndarray, side: int) -> np.ndarray:
@@ -120,14 +140,28 @@ class Words:
             self._known[text] = self._table[torch.tensor(ids)].float().mean(0)
         return self._known[text]
 
-    def answers(self, answers: Sequence[Answer]) -> Tensor:
-        """(B, 3 D): label, description (or else the label again), partner."""
-        partners = [answer.link[1] if answer.link else "" for answer in answers]
-        rows = [
-            torch.cat([self(answer.label), self(answer.description or answer.label), self(partner)])
-            for answer, partner in zip(answers, partners, strict=True)
-        ]
+    def sought(self, sought: Sequence[Sought], said: bool) -> Tensor:
+        """(B, 3 D): label, description (or else the label again), partner; (B, 5 D) with what is said before and after
+        the name, the nearer the heavier."""
+        rows = []
+        for each in sought:
+            answer = each.answer
+            row = [
+                self(answer.label),
+                self(answer.description or answer.label),
+                self(answer.link[1] if answer.link else ""),
+            ]
+            if said:
+                row += [self._heard(each.said[0][::-1]), self._heard(each.said[1])]
+            rows.append(torch.cat(row))
         return torch.stack(rows)
+
+    def _heard(self, words: Sequence[str]) -> Tensor:
+        weights = [1 / (1 + away / FADES) for away in range(len(words))]
+        if not words:
+            return self("")
+        heard = torch.stack([weight * self(word) for weight, word in zip(weights, words, strict=True)]).sum(0)
+        return heard / sum(weights)
 
 
 class PlaceHead(BoxPrior):
@@ -143,7 +177,8 @@ class PlaceHead(BoxPrior):
         super().__init__(config.resolution, config.fold, first, width, config.size_bins, config.smallest)
         self.config = config
         self.link = nn.Embedding(len(LINKS) + 1, width)
-        self.read = nn.Sequential(nn.LayerNorm(3 * words), nn.Linear(3 * words, width), nn.SiLU())
+        entering = (5 if config.said else 3) * words
+        self.read = nn.Sequential(nn.LayerNorm(entering), nn.Linear(entering, width), nn.SiLU())
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
         self.net = ModulatedUNet(config.fold**2 * PLANES, first, config.widths, 2, width)
 
@@ -152,7 +187,7 @@ class PlaceHead(BoxPrior):
 
         Args:
             planes: (B, PLANES, R, R), see `Sought.planes`.
-            words: (B, 3 D), see `Words.answers`.
+            words: (B, 3 D) or (B, 5 D), see `Words.sought`.
             links: int64 (B,), 0 = no relation, else 1 + its number in `LINKS`.
         """
         vector = self.mix(self.read(words) + self.link(links))
@@ -162,7 +197,7 @@ class PlaceHead(BoxPrior):
     def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor]:
         """What `maps` takes."""
         planes = torch.from_numpy(np.stack([each.planes(self.resolution) for each in sought]))
-        return planes, words.answers([each.answer for each in sought]), link_numbers([each.answer for each in sought])
+        return planes, words.sought(sought, self.config.said), link_numbers([each.answer for each in sought])
 
 
 def link_numbers(answers: Sequence[Answer]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from perception.boxes import Places, stack_boxes
+from planner.geneva import counted_turns
 from planner.grammar import CELLS, Cells
 from planner.language_model import load_state, load_tokenizer, prepare
 from planner.lessons import CorpusLessons
+from planner.links import prompt_links
 from planner.phrases import Phraser, load_phrases
-from planner.places import WEIGHTS, PlaceConfig, PlaceHead, Sought, Words
+from planner.pictures import layout_steps
+from planner.places import WEIGHTS, PlaceConfig, PlaceHead, Sought, Words, said_about
+from planner.prompt import PlannedObject, object_answer
 from runtime.config import Config
 from runtime.seeding import seeded, torch_generator
 from runtime.training import FitConfig
 from runtime.weights import save_weights
+from scene.corpus.records import SceneRecord
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
@@ -41,6 +47,9 @@ class PlacesTrainConfig(Config):
     places: PlaceConfig = PlaceConfig()
     steps: int = Field(default=6, ge=1)
     """Objects that a scene gives."""
+    dialogues: bool = False
+    """Objects are those that a turn of the scene's dialogue adds to the drawer's canvas, told by its words; of corpora
+    with dialogues."""
     phrases: str | None = None
     """As in the language stage: scenes are pruned and copied to what a prompt names."""
     rephrase_share: float = Field(default=0.6, ge=0, le=1)
@@ -79,14 +88,25 @@ class PlacesTask:
 
     def examples(self, lessons: CorpusLessons, number: int) -> list[Sought]:
         """Objects of one scene, each with the picture before it; half of the scenes are mirrored."""
-        lesson = lessons.lesson(number, self.config.seed, self.config.steps)
         mirrored = derive_seed(self.config.seed, "mirror", number) % 2 == 1
-        found = [
+        if self.config.dialogues:
+            found = self._spoken(lessons, number)
+        else:
+            found = self._planned(lessons, number)
+        return [each.flipped() for each in found] if mirrored else found
+
+    def _spoken(self, lessons: CorpusLessons, number: int) -> list[Sought]:
+        record, _, rng = lessons.source.sampled(number, self.config.seed)
+        found = spoken_examples(lessons.corpus, record)
+        return rng.sample(found, k=min(len(found), self.config.steps))
+
+    def _planned(self, lessons: CorpusLessons, number: int) -> list[Sought]:
+        lesson = lessons.lesson(number, self.config.seed, self.config.steps)
+        return [
             Sought(picture, lesson.answers[step])
             for step, picture in zip(lesson.steps, lesson.pictures, strict=True)
             if not lesson.answers[step].stop
         ]
-        return [each.flipped() for each in found] if mirrored else found
 
     def batch(self, samples: Sequence[int]) -> dict[str, Any]:
         """planes, words, links (see `PlaceHead.maps`) and boxes (N, 4) of the samples' objects."""
@@ -110,7 +130,7 @@ class PlacesTask:
         for scene, other in zip(scenes, [*scenes[1:], scenes[0]], strict=True):
             for name, pictures in (("own", scene), ("another", other)):
                 if scene and other:
-                    seen = [Sought(pictures[i % len(pictures)].picture, each.answer) for i, each in enumerate(scene)]
+                    seen = [replace(each, picture=pictures[i % len(pictures)].picture) for i, each in enumerate(scene)]
                     found[name].append(self.loss(model, self._batch(seen))[0].item())
         return {name: round(sum(values) / len(values), 4) for name, values in found.items()}
 
@@ -143,6 +163,29 @@ class PlacesTask:
         out.mkdir(parents=True, exist_ok=True)
         save_weights(model, out / WEIGHTS)
         (out / "places.json").write_text(self.config.places.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def spoken_examples(corpus: Corpus, record: SceneRecord) -> list[Sought]:
+    """Every object that a counted turn adds to the drawer's canvas, with the canvas before it and the turn's words."""
+    surfaces = [layer for layer in record.layers if corpus.vocabulary.kind(layer.label) == "surface"]
+    known: frozenset[str] = frozenset()
+    found: list[Sought] = []
+    for turn in counted_turns(record.turns):
+        links = prompt_links(turn.text, corpus.vocabulary)
+        old = [layer for layer in turn.layers if layer.label in known]
+        new = [layer for layer in turn.layers if layer.label not in known]
+        pictures = list(layout_steps(corpus, [*surfaces, *old, *new]))[len(surfaces) + len(old) :]
+        there = {layer.label for layer in old}
+        for layer, picture in zip(new, pictures, strict=False):
+            box = corpus.box(layer)
+            link = next((each for each in links.get(layer.label, ()) if each[1] in there), None)
+            item = PlannedObject(layer.label, layer.description, box) if box is not None else None
+            answer = object_answer(item, corpus.size, {}, link) if item is not None else None
+            if answer is not None:
+                found.append(Sought(picture, answer, said_about(turn.text, layer.label, corpus.vocabulary)))
+            there.add(layer.label)
+        known = turn.classes
+    return found
 
 
 def base_words() -> Words:

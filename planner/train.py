@@ -83,11 +83,6 @@ class PlannerTrainConfig(Config):
     """With `brief` and `phrases`: this share of the samples is about imagined objects, without pictures."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
-    looks: int = Field(default=0, ge=0)
-    """After each of these answers the boxes of so many objects in the picture are learned too, which teaches to read
-    it: corpora only."""
-    look_weight: float = Field(default=1.0, ge=0)
-    """Loss weight of their digits."""
     trunk_weight: float = Field(default=0.5, ge=0)
     """Loss weight of the text-only answers beside 1 for those with a picture."""
     label_weight: float = Field(default=2.0, gt=0)
@@ -233,8 +228,6 @@ class PlannerTask:
             lesson.steps,
             self.config.trunk_weight,
             self.config.label_weight,
-            looks=lesson.looks,
-            look_weight=self.config.look_weight,
             brief=lesson.brief,
         )
         side = self.config.vision.image_size_px
@@ -309,7 +302,6 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
         phraser=phraser,
         rephrase_share=config.rephrase_share,
         copies_share=config.copies_share,
-        looks=config.looks,
         prune_share=config.prune_share,
         briefs=config.brief,
         imagine_share=config.imagine_share,

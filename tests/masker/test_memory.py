@@ -115,14 +115,26 @@ def test_stairs_go_and_thin_parts_stay() -> None:
     assert smoothed(np.ones((96, 96), bool)).min() > 0.99, "what fills its box reaches its edge"
 
 
-def test_a_masker_without_codes_has_nothing_to_remember(
+def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
     corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path
 ) -> None:
     codec = load_codec(codec_folder)
     config = masker_config(codec_folder, shape_prior=None)
     export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
-    with pytest.raises(UserError, match="no shape codes to remember; train stages silhouette and codes first"):
-        remember(validate(MemoryStageConfig, {"masker": str(tmp_path)}, "test"), [corpus], tmp_path, texts)
+    remember(validate(MemoryStageConfig, {"masker": str(tmp_path), "objects": 12}, "test"), [corpus], tmp_path, texts)
+    for name in ("memory.yaml", "memory.safetensors"):
+        (tmp_path / name).write_bytes((tmp_path / "export" / name).read_bytes())
+    model, scene = SmartMask.from_pretrained(tmp_path, texts), corpus.scene(corpus.records("val")[0], 2)
+    assert model.memory is not None
+    box = Box(60, 50, 220, 200)
+    for guide, sharp in ((Guidance.from_box(box, SIZE), True), (Guidance.from_blob(140, 125, 80, 75, SIZE), False)):
+        request = model._request(scene, "ball", "a red ball", "", guide)
+        passes = [model._first_pass(request, guide, torch.Generator().manual_seed(1), True)]
+        view = model._look(request, passes)[0]
+        assert (view.shown is not view.soft) == sharp
+        if sharp:
+            inside = (view.shown > 0.5).mean()
+            assert inside > 0.05
 
 
 def test_a_spoilt_memory_is_refused(coded: Path, tmp_path: Path) -> None:

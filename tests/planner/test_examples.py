@@ -11,12 +11,10 @@ from planner.examples import (
     pack,
     plan_answers,
 )
-from planner.grammar import Answer
-from planner.lessons import CorpusLessons
 from planner.pictures import layer_cells, layout_steps, place_cells
 from planner.vision_train import PlaceCode
 from scene.geometry import Box
-from scene.layout import label_colour, layout_picture
+from scene.layout import layout_picture
 
 
 def test_painted_steps_equal_the_layout_picture(corpus):
@@ -68,38 +66,6 @@ def test_packed_targets_are_the_answers_and_nothing_else(corpus, encoder):
     assert both.targets[both.targets >= 0].tolist() == [*text, *said]
     assert set(both.weights[both.targets >= 0].tolist()) == {0.5, 1.0, 2.0}
     assert not both.weights[both.targets < 0].any()
-
-
-def test_looks_follow_an_answer_and_only_their_boxes_are_learned(corpus, encoder):
-    source = PlanSource(corpus, "train")
-    record = source.records[0]
-    answers = plan_answers(source.plan(record, record.prompts[0]), fixed_descriptions(corpus))
-    asked = Answer(label=answers[0].label, cells=answers[0].cells)
-    plain = pack(encoder, "a prompt", answers, [1, 3], trunk_weight=0.0)
-    packed = pack(encoder, "a prompt", answers, [1, 3], trunk_weight=0.0, looks=[[asked], []], look_weight=0.7)
-    extra = len(encoder.line(asked))
-    assert len(packed.ids) == len(plain.ids) + extra
-    learned = packed.ids[1:][packed.weights[:-1] == np.float32(0.7)]
-    assert encoder.decode(learned.tolist()) == "".join(f"{cell:02d}" for cell in asked.cells)
-    answer = packed.weights != np.float32(0.7)
-    assert packed.targets[answer & (packed.targets >= 0)].tolist() == plain.targets[plain.targets >= 0].tolist()
-
-
-def test_lessons_ask_where_things_are_that_their_pictures_show(corpus):
-    lessons = CorpusLessons(corpus, "train", looks=2)
-    asked = 0
-    for number in range(12):
-        lesson = lessons.lesson(number, 0, 3)
-        assert len(lesson.looks) == len(lesson.steps)
-        for step, picture, looks in zip(lesson.steps, lesson.pictures, lesson.looks, strict=True):
-            before = {answer.label: answer.cells for answer in lesson.answers[:step]}
-            assert len(looks) <= 2 and len({look.label for look in looks}) == len(looks)
-            for look in looks:
-                assert look.cells == before[look.label] and look.label not in lessons.surfaces
-                assert (picture == label_colour(look.label)).all(axis=2).any()
-            asked += len(looks)
-    assert asked > 6
-    assert CorpusLessons(corpus, "train").lesson(0, 0, 3).looks == ()
 
 
 def test_a_branch_sees_its_own_part_of_the_trunk_only(corpus, encoder):

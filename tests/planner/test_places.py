@@ -1,15 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from planner.grammar import Answer
 from planner.llava_planner import LlavaPlanner
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words
-from planner.places_train import PlacesTask, PlacesTrainConfig, unit_box
+from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, said_about
+from planner.places_train import PlacesTask, PlacesTrainConfig, spoken_examples, unit_box
 from runtime.seeding import torch_generator
 from runtime.training import FitConfig, fit
+from scene.corpus.records import Turn
 from scene.errors import UserError
-from scene.geometry import Box
 from scene.layout import label_colour
 from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
@@ -79,12 +81,13 @@ def test_training_writes_a_head_that_loads(corpus, tmp_path):
         Placer.load(tmp_path, TINY, words())
 
 
-def test_a_planner_that_points_places_by_the_picture():
+@pytest.mark.parametrize("boxes", ["pointed", "written"])
+def test_a_planner_with_a_place_head_places_by_the_picture(boxes):
     torch.manual_seed(0)
     placer = Placer(PlaceHead(TINY, words().width).eval(), words())
     planner = LlavaPlanner(
         make_llava(), make_tokenizer(), TINY_VISION, Vocabulary("tiny", ENTRIES), {"dog": "a brown dog"}, None,
-        links=True, placer=placer, brief=True,
+        links=True, placer=placer, brief=True, boxes=boxes,
     )  # fmt: skip
     scene, seed = scene_of("sky", "grass", "boy"), StepSeed(7, 3)
     first, again = (planner.propose(scene, "a boy and a dog left of him", seed=seed) for _ in range(2))
@@ -95,7 +98,36 @@ def test_a_planner_that_points_places_by_the_picture():
         scene, "a dog", "dog", seed=seed, picture=picture(10)
     )
     assert planner.written_brief("a dog") == planner.written_brief("a dog")
-    answer = Answer(label="dog")
-    twin = Box(0, 0, *SIZE)
-    _, moved = planner._elsewhere(None, scene, answer, twin, [twin], seed)
-    assert moved.iou(twin) <= 1
+    others = [label for label in ENTRIES if label != "dog"]
+    twins = scene_of("sky", "grass", "dog")
+    second = planner.propose(twins, "two dogs", seed=seed, rejected=others)
+    assert second.label == "dog"
+    assert second.box is not None
+    with pytest.raises(ValueError, match="placer"):
+        LlavaPlanner(make_llava(), make_tokenizer(), TINY_VISION, Vocabulary("tiny", ENTRIES), {}, boxes="pointed")
+
+
+def test_dialogues_give_what_each_turn_adds(corpus):
+    def layer(label):
+        return next(each for record in corpus.records() for each in record.layers if each.label == label)
+
+    boy, dog = layer("boy"), layer("dog")
+    record = replace(corpus.records("train")[0])
+    turns = (Turn("a boy on the left", "ok", (), (boy,)), Turn("now a small dog", "ok", (boy,), (boy, dog)))
+    object.__setattr__(record, "turns", turns)
+    first, second = spoken_examples(corpus, record)
+    assert (first.answer.label, second.answer.label) == ("boy", "dog")
+    assert "left" in first.said[1]
+    assert "small" in second.said[0]
+    assert (second.picture == label_colour("boy")).all(axis=2).any()
+    assert not (first.picture == label_colour("boy")).all(axis=2).any()
+
+
+def test_what_is_said_is_found_round_the_last_mention():
+    words = Vocabulary("tiny", ENTRIES)
+    before, after = said_about("a boy. A small Dog in the upper left corner, ok", "dog", words)
+    assert before[-2:] == ("a", "small")
+    assert after[:5] == ("in", "the", "upper", "left", "corner")
+    assert said_about("a boy", "dog", words) == ((), ())
+    sought = Sought(picture(0), Answer(label="dog"), (before, after))
+    assert "right" in sought.flipped().said[1]
