@@ -3,6 +3,9 @@
     brief := " nothing" | item ("," item)*        at most `MAX_ITEMS`
     item  := " " [count " "] label [" " relation " " other]        count = 2 to 9; "2 crib, mug on coffee table"
 
+Before each answer the program repeats what of the brief is not there yet ("Left: crib, coffee table"): keeping a list
+is no matter of language.
+
 A small language model that names the next object straight from a prompt in anybody's words repeats what is common and
 forgets what is rare. With the brief it translates once, and then copies from one short list what the other list does
 not have yet. The model writes it inside this grammar; where guards are on, the prompt reader (`scene.reading`) does.
@@ -12,14 +15,15 @@ Source: ours; the idea is a chain of thought (Wei et al., arXiv 2201.11903), cut
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from planner.grammar import END, Answer, AnswerTokens, Link, next_of
+from planner.grammar import AnswerTokens, Link, next_of
 from scene.corpus.claims import relation_claims
 from scene.vocabulary import Vocabulary
 
-OPENING = "Needs:"
+OPENING, LEFT = "Needs:", "Left:"
 NOTHING = " nothing"
 COMMA = ","
 MAX_ITEMS = 10
@@ -42,6 +46,13 @@ class Item:
 def brief_text(items: Sequence[Item]) -> str:
     """Items as the grammar writes them, without opening and line end."""
     return COMMA.join(str(item) for item in items[:MAX_ITEMS]) or NOTHING
+
+
+def remaining(items: Sequence[Item], placed: Iterable[str]) -> tuple[Item, ...]:
+    """What of a brief is not there yet, given the labels that are."""
+    there = Counter(placed)
+    counts = [(item, item.count - there[item.label]) for item in items]
+    return tuple(replace(item, count=count) for item, count in counts if count > 0)
 
 
 def brief_of(text: str, vocabulary: Vocabulary, there: Mapping[str, int] | None = None) -> tuple[Item, ...]:
@@ -135,15 +146,3 @@ class BriefAutomaton:
             self._link = (*self._link, token)
         else:
             self._label = (*self._label, token)
-
-
-def listed_items(answers: Iterable[Answer]) -> dict[str, int]:
-    """Label -> how many, of the answers of a plan."""
-    found: dict[str, int] = {}
-    for answer in answers:
-        if not answer.stop:
-            found[answer.label] = found.get(answer.label, 0) + 1
-    return found
-
-
-__all__ = ["END", "OPENING", "BriefAutomaton", "Item", "brief_of", "brief_text", "listed_items"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from planner.brief import Item
     from scene.layers import LayeredScene
 
 MODEL_TYPES = ("llava", "llava_next", "llava_onevision")
@@ -253,7 +254,11 @@ class ChatPlanner(LlavaPlanner):
         return cls(llava, processor, vocabulary, examples, chat, config)
 
     def read(
-        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+        self,
+        scene: LayeredScene,
+        prompt: str,
+        picture: np.ndarray | None = None,
+        brief: Sequence[Item] | None = None,
     ) -> Cursor:
         """Instructions, examples, prompt, layout picture and the list of objects so far."""
         found = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from planner.brief import Item
 from planner.grammar import Answer
 from planner.prompt import PlannedObject, PromptEncoder, object_answer
 from scene.errors import UserError
@@ -146,7 +147,8 @@ def pack(
     steps: Sequence[int],
     trunk_weight: float = 0.5,
     label_weight: float = 2.0,
-    brief: str | None = None,
+    brief: Sequence[Item] | None = None,
+    pictured: bool = True,
 ) -> Packed:
     """Pack the samples k in `steps` of one plan, and the trunk's own lines as text-only samples.
 
@@ -154,23 +156,28 @@ def pack(
         encoder: tokens.
         prompt: global prompt.
         answers: all answers of the plan in order, stop last.
-        steps: which answers get a picture; distinct, each < len(answers).
+        steps: which answers get a picture (and the line of what is left); distinct, each < len(answers).
         trunk_weight: loss weight of the text-only answers (0 = none); picture answers weigh 1.
         label_weight: further factor on tokens that decide the label or stop; the eight digits of a box would otherwise
             outweigh them.
         brief: learned after the prompt, before everything else; None = this planner has none.
+        pictured: False: there are no pictures, the answers at `steps` follow the line of what is left alone.
     """
     head, lines = encoder.head(prompt), [encoder.line(answer) for answer in answers]
     briefed = encoder.brief(brief) if brief is not None else []
     if brief is not None:
         head = [*head, *encoder.brief_opening, *briefed]
-    listed = [encoder.listed(answer) for answer in answers]
+    listed, labels = [encoder.listed(answer) for answer in answers], [answer.label for answer in answers]
     starts = np.cumsum([len(head), *(len(line) for line in listed)]).tolist()  # trunk length before line k
     kept = len(answers) if trunk_weight > 0 else max(steps, default=0)
     trunk = [*head, *(token for line in listed[:kept] for token in line)]
     pieces, positions, bounds = [trunk], [list(range(len(trunk)))], []
-    for step in steps:
-        branch = [*encoder.picture, *lines[step]]
+    before = [
+        [*(encoder.picture if pictured else ()), *(encoder.left(brief, labels[:step]) if brief is not None else ())]
+        for step in steps
+    ]
+    for step, shown in zip(steps, before, strict=True):
+        branch = [*shown, *lines[step]]
         bounds.append((sum(len(piece) for piece in pieces), len(branch), starts[step]))
         pieces.append(branch)
         positions.append(list(range(starts[step], starts[step] + len(branch))))
@@ -191,10 +198,10 @@ def pack(
         targets[len(head) - 1 : len(trunk) - 1] = ids[len(head) : len(trunk)]
         told = [emphasis(line, label) for line, label in zip(listed, heavy, strict=True)]
         weights[len(head) - 1 : len(trunk) - 1] = trunk_weight * np.concatenate(told)
-    for step, (start, length, seen) in zip(steps, bounds, strict=True):
+    for step, shown, (start, length, seen) in zip(steps, before, bounds, strict=True):
         visible[start : start + length, :seen] = True
         visible[start : start + length, start : start + length] = np.tri(length, dtype=bool)
-        first = start + len(encoder.picture)
+        first = start + len(shown)
         end = first + len(lines[step])
         targets[first - 1 : end - 1] = ids[first:end]
         weights[first - 1 : end - 1] = emphasis(lines[step], heavy[step])

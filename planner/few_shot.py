@@ -15,6 +15,7 @@ from planner.prompt import START_ID, object_answer, scene_objects
 if TYPE_CHECKING:
     import numpy as np
 
+    from planner.brief import Item
     from scene.corpus.store import Corpus
     from scene.layers import LayeredScene
 
@@ -60,7 +61,11 @@ class FewShotPlanner(LlavaPlanner):
         self.shots = (START_ID, *self.encoder.plain(text))
 
     def read(
-        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+        self,
+        scene: LayeredScene,
+        prompt: str,
+        picture: np.ndarray | None = None,
+        brief: Sequence[Item] | None = None,
     ) -> Cursor:
         """Task and examples (read once), the prompt, and the list; no picture."""
         answers = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,11 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from planner.brief import brief_of, brief_text, listed_items
+from planner.brief import Item, brief_of
 from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
 from planner.grammar import LINKS, Answer
 from planner.imagined import imagined
-from planner.links import meet, prompt_links, true_link
+from planner.links import both_ways, meet, prompt_links, true_link
 from planner.phrases import Phraser, with_copies
 from planner.pictures import layout_steps
 from planner.prompt import PlannedObject, object_answer, plain_words
@@ -39,15 +40,15 @@ class Lesson:
         prompt: global prompt.
         answers: of the whole plan in order, stop last.
         steps: which of them follow a picture, ascending.
-        pictures: uint8 (H, W, 3), one for each of `steps`.
-        brief: what the prompt asks for, as `planner.brief` writes it; None = not told.
+        pictures: uint8 (H, W, 3), one for each of `steps`; none at all of imagined objects.
+        brief: what the prompt asks for; None = not told.
     """
 
     prompt: str
     answers: tuple[Answer, ...]
     steps: tuple[int, ...]
     pictures: tuple[np.ndarray, ...]
-    brief: str | None = None
+    brief: tuple[Item, ...] | None = None
 
 
 class Lessons(Protocol):
@@ -106,7 +107,7 @@ class CorpusLessons:
         """See `Lessons`."""
         record, plan, rng = self.source.sampled(number, seed)
         if self.phraser is not None and self.imagine_share and rng.random() < self.imagine_share:
-            return self._imagined(record, rng)
+            return self._imagined(record, rng, branches)
         said = plan.prompt
         if self.phraser is not None and rng.random() < self.rephrase_share:
             record, plan, said = self._reworded(record, rng)
@@ -120,10 +121,11 @@ class CorpusLessons:
                 done[step] = done[step].model_copy(update={"link": link})
         wanted = set(steps)
         pictures = [picture for step, picture in enumerate(layout_steps(self.corpus, layers)) if step in wanted]
-        brief = brief_text(brief_of(said, self.vocabulary, listed_items(done))) if self.briefs else None
+        there = Counter(answer.label for answer in done)
+        brief = brief_of(said, self.vocabulary, there) if self.briefs else None
         return Lesson(plan.prompt, tuple(done), tuple(steps), tuple(pictures), brief)
 
-    def _imagined(self, record: SceneRecord, rng: random.Random) -> Lesson:
+    def _imagined(self, record: SceneRecord, rng: random.Random, branches: int) -> Lesson:
         """A prompt about imagined objects, its brief, and a plan in words: the record's surfaces, then what the brief
         lists, in about the order in which corpus scenes have it."""
         assert self.phraser is not None
@@ -137,8 +139,17 @@ class CorpusLessons:
                 depth[item.label] = max(depth[item.label], depth.get(item.link[1], 0) + 0.01)
         things.sort(key=lambda item: depth[item.label])
         labels += [item.label for item in things for _ in range(item.count)]
-        answers = [Answer(label=label, description=self._description(label, rng)) for label in labels]
-        return Lesson(prompt, (*answers, Answer(stop=True)), (), (), brief=brief_text(items))
+        links = both_ways([(item.label, *item.link) for item in items if item.link])
+        answers = [
+            Answer(
+                label=label,
+                link=next((link for link in links.get(label, ()) if link[1] in labels[:at]), None),
+                description=self._description(label, rng),
+            )
+            for at, label in enumerate(labels)
+        ]
+        steps = choose_steps(len(answers), branches, rng)
+        return Lesson(prompt, (*answers, Answer(stop=True)), tuple(steps), (), brief=items)
 
     def _description(self, label: str, rng: random.Random) -> str | None:
         """One of the corpus's descriptions of a label, as answers say it."""

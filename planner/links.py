@@ -3,7 +3,7 @@ hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -23,11 +23,16 @@ _INVERSE |= {"in front of": "behind", "behind": "in front of"}
 def prompt_links(text: str, vocabulary: Vocabulary) -> dict[str, list[Link]]:
     """Label -> how the prompt wants it to stand to other labels, both ways round ("a cat left of a dog" also says that
     the dog is right of the cat); "on" has no way back."""
+    return both_ways([(claim.first, claim.relation, claim.second) for claim in relation_claims(text, vocabulary)])
+
+
+def both_ways(claims: Iterable[tuple[str, str, str]]) -> dict[str, list[Link]]:
+    """Label -> its relations, of (first, relation, second)."""
     found: dict[str, list[Link]] = {}
-    for claim in relation_claims(text, vocabulary):
-        found.setdefault(claim.first, []).append((claim.relation, claim.second))
-        if claim.relation in _INVERSE:
-            found.setdefault(claim.second, []).append((_INVERSE[claim.relation], claim.first))
+    for first, relation, second in claims:
+        found.setdefault(first, []).append((relation, second))
+        if relation in _INVERSE:
+            found.setdefault(second, []).append((_INVERSE[relation], first))
     return found
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from planner.brief import BriefAutomaton, brief_text
+from planner.brief import BriefAutomaton, Item
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
@@ -102,7 +102,7 @@ class LlavaPlanner:
             raise ValueError("answers that point need a placer")
         self.llava, self.vision, self.vocabulary = llava, vision, vocabulary
         self.boxes: Boxes = boxes
-        self.placer, self.brief, self._briefs = placer, brief, dict[str, str]()
+        self.placer, self.brief, self._briefs = placer, brief, dict[str, tuple[Item, ...]]()
         self.fixed_descriptions, self.links = fixed_descriptions, links
         self.config = config or PlannerConfig()
         self.encoder = PromptEncoder(tokenizer, vision.image_tokens, max_prompt_tokens, listing, boxes)
@@ -187,9 +187,7 @@ class LlavaPlanner:
         """
         situation = self.reader.situation(scene, prompt, turn, rejected)
         notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
-        brief = None
-        if self.brief and self.config.guards.enabled:
-            brief = brief_text(situation.brief)
+        brief = situation.brief if self.brief and self.config.guards.enabled else None
         start = self.read(scene, situation.text, brief=brief)
         moment = _Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
         pick = Picker(self.config, seed)
@@ -241,7 +239,11 @@ class LlavaPlanner:
         return self._read_answer(automaton, _Moment(scene, prompt, seed, seen, links))[1]
 
     def read(
-        self, scene: LayeredScene, prompt: str, picture: np.ndarray | None = None, brief: str | None = None
+        self,
+        scene: LayeredScene,
+        prompt: str,
+        picture: np.ndarray | None = None,
+        brief: Sequence[Item] | None = None,
     ) -> Cursor:
         """Instruction, prompt, its brief, objects so far (what is new of them) and layout picture (or another one).
 
@@ -254,10 +256,12 @@ class LlavaPlanner:
             brief = self.written_brief(prompt)
         chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None], brief)
         seen = layout_picture(scene.layout) if picture is None else picture
-        pixels = pixel_values(seen, self.vision)[None]
-        return self.prefix.feed(self.prefix.read(chunks), self.encoder.picture, pixels)
+        pixels, after = pixel_values(seen, self.vision)[None], [*self.encoder.picture]
+        if brief is not None:
+            after += self.encoder.left(brief, [layer.label for layer in scene.layers])
+        return self.prefix.feed(self.prefix.read(chunks), after, pixels)
 
-    def written_brief(self, prompt: str) -> str:
+    def written_brief(self, prompt: str) -> tuple[Item, ...]:
         """What the model itself says that a prompt asks for; kept, for the next step asks again."""
         if prompt not in self._briefs:
             start = self.prefix.read(self.encoder.chunks(prompt, []))
@@ -268,7 +272,7 @@ class LlavaPlanner:
                 automaton.advance(token)
                 if not automaton.done:
                     cursor = self.prefix.feed(cursor, [token])
-            self._briefs[prompt] = brief_text(automaton.items)
+            self._briefs[prompt] = tuple(automaton.items)
         return self._briefs[prompt]
 
     def _automaton(self, scene: LayeredScene, labels: Iterable[str], allow_stop: bool) -> AnswerAutomaton:

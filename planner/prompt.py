@@ -1,17 +1,18 @@
 """What the planner's language model reads, as token ids in an order that keeps prefixes stable.
 
 Order: instruction, global prompt, its brief (`planner.brief`, where the weights know one), objects so far (a list that
-is only ever appended to), picture, answer. Everything up to the picture of step k is a prefix of step k + 1; only
-picture and answer are new. Every line is encoded on its own, so text that follows can never change the tokens before.
+is only ever appended to), picture, what of the brief is left, answer. Everything up to the picture of step k is a
+prefix of step k + 1; only what follows is new. Every line is encoded on its own, so text that follows can never change
+the tokens before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from planner.brief import OPENING
+from planner.brief import LEFT, OPENING, Item, brief_text, remaining
 from planner.grammar import END, SEPARATOR, Answer, Boxes, Link, box_to_cells
 from planner.llava import IMAGE_TOKEN_ID
 from scene.geometry import Box, Size
@@ -137,11 +138,15 @@ class PromptEncoder:
         """What a brief's line begins with."""
         return self._encode(OPENING)
 
-    def brief(self, text: str) -> list[int]:
+    def brief(self, items: Sequence[Item]) -> list[int]:
         """What follows the opening, with the line end."""
-        return self._encode(OPENING + text + END)[len(self.brief_opening) :]
+        return self._encode(OPENING + brief_text(items) + END)[len(self.brief_opening) :]
 
-    def chunks(self, prompt: str, answers: Sequence[Answer], brief: str | None = None) -> list[list[int]]:
+    def left(self, items: Sequence[Item], placed: Iterable[str]) -> list[int]:
+        """The line that repeats, after the picture, what of a brief is not there yet."""
+        return self._encode(LEFT + brief_text(remaining(items, placed)) + END)
+
+    def chunks(self, prompt: str, answers: Sequence[Answer], brief: Sequence[Item] | None = None) -> list[list[int]]:
         """Everything before the picture in the pieces in which a growing list is read: instruction, prompt, the brief
         of planners that have one, then a line per object. Joined they are `trunk`."""
         head = self.head(prompt)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 
-from planner.brief import Item, brief_text
+from planner.brief import Item
 from planner.examples import Packed, pack
 from planner.grammar import LINKS, Answer, Boxes
 from planner.language_model import load_tokenizer, prepare
@@ -211,8 +211,8 @@ class PlannerTask:
             for label in self.lessons.vocabulary.labels:
                 used.update(self.encoder.listed(Answer(label=label)))
                 asked = [Item(label, 2, (word, label)) for word in LINKS]
-                used.update(token for item in asked for token in self.encoder.brief(brief_text([item, item])))
-            used.update(self.encoder.brief(brief_text([])))
+                used.update(token for item in asked for token in self.encoder.brief([item, item]))
+            used.update(self.encoder.brief([]))
         return np.asarray(sorted(used), dtype=np.int64)
 
     def scene(self, number: int) -> PackedScene:
@@ -229,6 +229,7 @@ class PlannerTask:
             self.config.trunk_weight,
             self.config.label_weight,
             brief=lesson.brief,
+            pictured=bool(lesson.pictures),
         )
         side = self.config.vision.image_size_px
         pixels = [pixel_values(each, self.config.vision) for each in lesson.pictures]

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from planner.brief import MAX_ITEMS, OPENING, BriefAutomaton, Item, brief_of, brief_text
+from planner.brief import MAX_ITEMS, OPENING, BriefAutomaton, Item, brief_of, brief_text, remaining
 from planner.examples import pack
 from planner.grammar import AnswerTokens
 from planner.imagined import imagined
@@ -72,6 +72,7 @@ def test_imagined_prompts_hold_the_words_of_what_they_ask_for():
     phraser = Phraser(BOOK, WORLD, typo_chance=0)
     found = [imagined(phraser, ["dog", "boy"], random.Random(seed)) for seed in range(300)]
     assert all(written(brief_text(items)).done for _, items in found)
+    assert remaining((Item("dog", 3), Item("boy")), ["dog", "boy", "sky"]) == (Item("dog", 2),)
     for text, items in found:
         forms = [(item.label, WORLD.plural(item.label), *WORLD.synonyms(item.label), "ball", "balls") for item in items]
         assert all(any(form in text for form in some) for some in forms), (text, items)
@@ -88,6 +89,13 @@ def test_a_brief_is_learned_before_everything_else(encoder, corpus):
     packed = pack(encoder, lesson.prompt, lesson.answers, lesson.steps, brief=lesson.brief)
     head = len(encoder.head(lesson.prompt)) + len(encoder.brief_opening)
     brief = encoder.brief(lesson.brief)
+    left = [encoder.left(lesson.brief, [answer.label for answer in lesson.answers[:step]]) for step in lesson.steps]
+    for row, step in zip(left, lesson.steps, strict=True):
+        shown = [*encoder.picture, *row, *encoder.line(lesson.answers[step])]
+        starts = [at for at in range(len(packed.ids)) if packed.ids[at : at + len(shown)].tolist() == shown]
+        assert len(starts) == 1
+        told = slice(starts[0] + len(encoder.picture) - 1, starts[0] + len(encoder.picture) + len(row) - 1)
+        assert (packed.targets[told] == -100).all()
     assert packed.ids[head : head + len(brief)].tolist() == brief
     assert packed.targets[head - 1 : head - 1 + len(brief)].tolist() == brief
     assert (packed.targets[: head - 1] == -100).all()
