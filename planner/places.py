@@ -11,6 +11,7 @@ Source: ours; a decoder of its own behind a token of the language model is LISA'
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +41,9 @@ WEIGHTS = "places.safetensors"
 PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS = 8
-HEARD, FADES = 16, 5.0  # words; after so many a word counts half
+HEARD = 16  # words on either side
+KNOWN_WORDS, HEARING, HEEDS = 4096, 64, 4
+OTHER = "<other>"
 MIRRORED = {"left": "right", "right": "left"}
 _WORD = re.compile(r"[a-z']+")
 STRIDE = 2  # every second pixel is looked at
@@ -109,8 +112,19 @@ def said_about(text: str, label: str, vocabulary: Vocabulary) -> tuple[tuple[str
     named = [mention for mention in vocabulary.find(lowered) if mention.label == label]
     if not named:
         return (), ()
-    before, after = (_WORD.findall(part) for part in (lowered[: named[-1].start], lowered[named[-1].end :]))
-    return tuple(before[-HEARD:]), tuple(after[:HEARD])
+    at = named[-1]
+    others = [(each.start, each.end) for each in vocabulary.find(lowered) if each.start != at.start]
+
+    def words(start: int, end: int) -> list[str]:
+        """Words of a stretch; every other name in it is one and the same word."""
+        found, position = list[str](), start
+        for first, last in others:
+            if position <= first and last <= end:
+                found += [*_WORD.findall(lowered[position:first]), OTHER]
+                position = last
+        return [*found, *_WORD.findall(lowered[position:end])]
+
+    return tuple(words(0, at.start)[-HEARD:]), tuple(words(at.end, len(lowered))[:HEARD])
 
 
 def _squeezed(values: np.ndarray, side: int) -> np.ndarray:
@@ -140,28 +154,51 @@ class Words:
             self._known[text] = self._table[torch.tensor(ids)].float().mean(0)
         return self._known[text]
 
-    def sought(self, sought: Sequence[Sought], said: bool) -> Tensor:
-        """(B, 3 D): label, description (or else the label again), partner; (B, 5 D) with what is said before and after
-        the name, the nearer the heavier."""
+    def answers(self, answers: Sequence[Answer]) -> Tensor:
+        """(B, 3 D): label, description (or else the label again), partner."""
         rows = []
-        for each in sought:
-            answer = each.answer
-            row = [
-                self(answer.label),
-                self(answer.description or answer.label),
-                self(answer.link[1] if answer.link else ""),
-            ]
-            if said:
-                row += [self._heard(each.said[0][::-1]), self._heard(each.said[1])]
-            rows.append(torch.cat(row))
+        for answer in answers:
+            partner = answer.link[1] if answer.link else ""
+            rows.append(torch.cat([self(answer.label), self(answer.description or answer.label), self(partner)]))
         return torch.stack(rows)
 
-    def _heard(self, words: Sequence[str]) -> Tensor:
-        weights = [1 / (1 + away / FADES) for away in range(len(words))]
-        if not words:
-            return self("")
-        heard = torch.stack([weight * self(word) for weight, word in zip(weights, words, strict=True)]).sum(0)
-        return heard / sum(weights)
+
+class Listener(nn.Module):
+    """What is said round a name, as a vector: the words in their places look at their neighbours, and some are heeded.
+
+    Args:
+        width: of the vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(KNOWN_WORDS, HEARING, padding_idx=0)
+        self.places = nn.Parameter(torch.zeros(2 * HEARD, HEARING))
+        self.near = nn.Conv1d(HEARING, HEARING, 3, padding=1)
+        self.heed = nn.Linear(HEARING, HEEDS)
+        self.tell = nn.Linear(HEARING, HEARING)
+        self.sum = nn.Linear(HEEDS * HEARING, width)
+
+    def forward(self, said: Tensor) -> Tensor:
+        """(B, width) of word numbers int64 (B, 2 * HEARD), see `heard`."""
+        known = (said > 0)[..., None]
+        x = (self.words(said) + self.places) * known
+        x = x + F.silu(self.near(x.transpose(1, 2))).transpose(1, 2)
+        logits = self.heed(x).masked_fill(~known, -1e4)
+        heeded = torch.einsum("bth,btc->bhc", logits.softmax(1), self.tell(x) * known)
+        told: Tensor = self.sum(heeded.flatten(1))
+        return told
+
+
+def heard(sought: Sequence[Sought]) -> Tensor:
+    """int64 (B, 2 * HEARD): numbers of the words before the name, right-aligned, and after it; 0 = none. A word's
+    number is its checksum: no list of words is kept."""
+    numbers = np.zeros((len(sought), 2 * HEARD), dtype=np.int64)
+    for row, each in enumerate(sought):
+        for words, start in ((each.said[0], HEARD - len(each.said[0])), (each.said[1], HEARD)):
+            for at, word in enumerate(words, start=start):
+                numbers[row, at] = 1 + zlib.crc32(word.encode()) % (KNOWN_WORDS - 1)
+    return torch.from_numpy(numbers)
 
 
 class PlaceHead(BoxPrior):
@@ -177,27 +214,32 @@ class PlaceHead(BoxPrior):
         super().__init__(config.resolution, config.fold, first, width, config.size_bins, config.smallest)
         self.config = config
         self.link = nn.Embedding(len(LINKS) + 1, width)
-        entering = (5 if config.said else 3) * words
-        self.read = nn.Sequential(nn.LayerNorm(entering), nn.Linear(entering, width), nn.SiLU())
+        self.read = nn.Sequential(nn.LayerNorm(3 * words), nn.Linear(3 * words, width), nn.SiLU())
+        self.listener = Listener(width) if config.said else None
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
         self.net = ModulatedUNet(config.fold**2 * PLANES, first, config.widths, 2, width)
 
-    def maps(self, planes: Tensor, words: Tensor, links: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def maps(self, planes: Tensor, words: Tensor, links: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of the base's cell (B, R * R), features (B, C, R / fold, R / fold), vectors (B, W).
 
         Args:
             planes: (B, PLANES, R, R), see `Sought.planes`.
-            words: (B, 3 D) or (B, 5 D), see `Words.sought`.
+            words: (B, 3 D), see `Words.answers`.
             links: int64 (B,), 0 = no relation, else 1 + its number in `LINKS`.
+            said: int64 (B, 2 * HEARD), see `heard`; only looked at where the sizes say so.
         """
-        vector = self.mix(self.read(words) + self.link(links))
+        vector = self.read(words) + self.link(links)
+        if self.listener is not None:
+            vector = vector + self.listener(said)
+        vector = self.mix(vector)
         features, _ = self.net(F.pixel_unshuffle(planes, self.config.fold), vector)
         return self.cells(features).flatten(1).log_softmax(1), features, vector
 
-    def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `maps` takes."""
         planes = torch.from_numpy(np.stack([each.planes(self.resolution) for each in sought]))
-        return planes, words.sought(sought, self.config.said), link_numbers([each.answer for each in sought])
+        answers = [each.answer for each in sought]
+        return planes, words.answers(answers), link_numbers(answers), heard(sought)
 
 
 def link_numbers(answers: Sequence[Answer]) -> Tensor:

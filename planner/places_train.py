@@ -109,17 +109,17 @@ class PlacesTask:
         ]
 
     def batch(self, samples: Sequence[int]) -> dict[str, Any]:
-        """planes, words, links (see `PlaceHead.maps`) and boxes (N, 4) of the samples' objects."""
+        """planes, words, links, said (see `PlaceHead.maps`) and boxes (N, 4) of the samples' objects."""
         return self._batch([each for number in samples for each in self.examples(self.lessons, number)])
 
     def _batch(self, sought: Sequence[Sought]) -> dict[str, Any]:
-        planes, words, links = self.head.inputs(sought, self.words)
+        planes, words, links, said = self.head.inputs(sought, self.words)
         boxes = stack_boxes([unit_box(each.answer.cells) for each in sought if each.answer.cells is not None])
-        return {"planes": planes, "words": words, "links": links, "boxes": boxes}
+        return {"planes": planes, "words": words, "links": links, "said": said, "boxes": boxes}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Cross entropies of base, height and width, in nats an object."""
-        maps = model.maps(batch["planes"], batch["words"], batch["links"])  # type: ignore[operator]
+        maps = model.maps(*(batch[name] for name in ("planes", "words", "links", "said")))  # type: ignore[operator]
         terms = {name: term.mean() for name, term in self.head.cross_entropies(*maps, batch["boxes"]).items()}
         return torch.stack(list(terms.values())).sum(), {name: term.item() for name, term in terms.items()}
 
