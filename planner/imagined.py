@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from planner.brief import Item
+from planner.brief import MAX_ITEMS, Item
 from planner.phrases import LIVING, Phraser
 from scene.corpus.language import NUMBERS, join
 from scene.vocabulary import pluralise
@@ -32,6 +32,17 @@ ABSENT = ("{text}, but no {other}", "{text} (no {other} please)", "{text}, witho
 RELATIONS = (
     *["on"] * 5, "next to", "next to", "left of", "right of", "above", "below", "in front of", "behind", "inside",
 )  # fmt: skip
+
+
+def lexicon(phraser: Phraser, rng: random.Random) -> tuple[str, tuple[Item, ...]]:
+    """A long list of things, each in a word that is not its label where there is one: a lesson in words alone."""
+    things = [label for label in phraser.vocabulary.labels if phraser.vocabulary.kind(label) != "surface"]
+    items = tuple(Item(label, _count(phraser, label, rng)) for label in rng.sample(things, k=rng.randint(6, MAX_ITEMS)))
+    words = [_said(phraser, item, rng, word_share=1.0) for item in items]
+    text = phraser.filled(
+        rng.choice(phraser.book.lists), rng.choice(list(phraser.book.themes)), rng, things=", ".join(words)
+    )
+    return phraser.slipped(text, rng), items
 
 
 def imagined(phraser: Phraser, labels: Sequence[str], rng: random.Random) -> tuple[str, tuple[Item, ...]]:
@@ -83,7 +94,7 @@ def _count(phraser: Phraser, label: str, rng: random.Random) -> int:
     return rng.choice(COUNTS) if countable and not collective else 1
 
 
-def _said(phraser: Phraser, item: Item, rng: random.Random) -> str:
+def _said(phraser: Phraser, item: Item, rng: random.Random, word_share: float = WORD_SHARE) -> str:
     """One item in words, its number or article included."""
     vocabulary, label = phraser.vocabulary, item.label
     entry = vocabulary.entries[label]
@@ -94,7 +105,7 @@ def _said(phraser: Phraser, item: Item, rng: random.Random) -> str:
         *reading_words(vocabulary.name).words.get(label, ()),
     ]
     fitting = others if plural_name else [word for word in others if not word.endswith("s") or word.endswith("ss")]
-    word = rng.choice(fitting) if fitting and rng.random() < WORD_SHARE else label
+    word = rng.choice(fitting) if fitting and rng.random() < word_share else label
     colour = f"{rng.choice(COLOURS)} " if rng.random() < COLOUR_SHARE else ""
     if item.count > 1:
         many = vocabulary.plural(label) if word == label else pluralise(word)

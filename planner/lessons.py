@@ -15,7 +15,7 @@ import numpy as np
 from planner.brief import Item, brief_of
 from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
 from planner.grammar import LINKS, Answer
-from planner.imagined import imagined
+from planner.imagined import imagined, lexicon
 from planner.links import both_ways, meet, prompt_links, true_link
 from planner.phrases import Phraser, with_copies
 from planner.pictures import layout_steps
@@ -29,6 +29,7 @@ from scene.relations import mask_relations
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
+LEXICON_SHARE = 0.45  # of imagined lessons
 IMPLIED = 3  # as many as the guards let a planner add
 
 
@@ -129,6 +130,9 @@ class CorpusLessons:
         """A prompt about imagined objects, its brief, and a plan in words: the record's surfaces, then what the brief
         lists, in about the order in which corpus scenes have it."""
         assert self.phraser is not None
+        if rng.random() < LEXICON_SHARE:
+            prompt, items = lexicon(self.phraser, rng)
+            return Lesson(prompt, (), (), (), brief=items)
         prompt, items = imagined(self.phraser, [layer.label for layer in record.layers], rng)
         labels = [layer.label for layer in record.layers if layer.label in self.surfaces]
         labels += [item.label for item in items if item.label in self.surfaces and item.label not in labels]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scene.seeds import StepSeed
 
 
+FORGETTING = 2.0  # nats that ending a brief has to be ahead: what is left out is never placed
 STAND_IN = (25, 25, 74, 74)  # per cent of the canvas: read as a box where none is decided
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 OTHER_PLACES, OTHER_TOP_P = 12, 0.95  # draws of a place head, likewise
@@ -268,7 +269,10 @@ class LlavaPlanner:
             automaton, cursor = BriefAutomaton(self.tokens), self.prefix.feed(start, self.encoder.brief_opening)
             while not automaton.done:
                 allowed = automaton.allowed()
-                token = allowed[int(self.prefix.scores(cursor, allowed).argmax())]
+                scores = self.prefix.scores(cursor, allowed).clone()
+                if self.tokens.end in allowed:
+                    scores[allowed.index(self.tokens.end)] -= FORGETTING
+                token = allowed[int(scores.argmax())]
                 automaton.advance(token)
                 if not automaton.done:
                     cursor = self.prefix.feed(cursor, [token])

@@ -5,7 +5,7 @@ import pytest
 from planner.brief import MAX_ITEMS, OPENING, BriefAutomaton, Item, brief_of, brief_text, remaining
 from planner.examples import pack
 from planner.grammar import AnswerTokens
-from planner.imagined import imagined
+from planner.imagined import imagined, lexicon
 from planner.lessons import CorpusLessons
 from planner.phrases import PhraseBook, Phraser
 from scene.vocabulary import Vocabulary
@@ -80,6 +80,15 @@ def test_imagined_prompts_hold_the_words_of_what_they_ask_for():
     assert {item.link[0] for _, items in found for item in items if item.link} >= {"on", "next to"}
     assert any(not items for _, items in found)
     assert any("no dog" in text and "dog" not in {item.label for item in items} for text, items in found)
+
+
+def test_a_lexicon_lists_many_things_in_other_words():
+    phraser = Phraser(BOOK, WORLD, typo_chance=0)
+    for seed in range(20):
+        text, items = lexicon(phraser, random.Random(seed))
+        assert len(items) == len({item.label for item in items}) >= 6
+        assert "soccer ball" not in text
+        assert written(brief_text(items)).done
 
 
 def test_a_brief_is_learned_before_everything_else(encoder, corpus):
