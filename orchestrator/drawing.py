@@ -75,15 +75,17 @@ def empty_canvas(corpus: Corpus, record: SceneRecord) -> LayeredScene:
     return LayeredScene(corpus.size, "", tuple(found))
 
 
-def with_object(models: Models, scene: LayeredScene, layer: Layer, context: str, seed: StepSeed) -> LayeredScene:
-    """The scene with the object of a layer without pixels drawn into it.
+def with_object(
+    models: Models, scene: LayeredScene, layer: Layer, context: str, seed: StepSeed, behind: Sequence[int] = ()
+) -> LayeredScene:
+    """The scene with the object of a layer without pixels drawn into it, under the rearmost of the layers `behind`.
 
     Raises:
         ModelError: the inpainter cannot draw it.
     """
-    beneath = scene.image
+    beneath = scene.beneath(behind).image
     image = models.inpainter.render(beneath, layer.mask, layer.label, layer.description, context, seed=seed)
-    return scene.with_layer(replace(layer, rgba=drawn_inside(image, layer.mask, beneath)))
+    return scene.with_layer(replace(layer, rgba=drawn_inside(image, layer.mask, beneath)), behind)
 
 
 def drawn_turns(
@@ -103,7 +105,7 @@ def drawn_turns(
             step = thought.draft.seed
             try:
                 layer = Layer(step.step, words.label, words.description, mask)
-                scene = with_object(models, scene, layer, turn.text, step)
+                scene = with_object(models, scene, layer, turn.text, step, thought.choice.request.behind)
             except ModelError:
                 break
         yield scene

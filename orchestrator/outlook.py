@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from orchestrator.config import ComposeConfig
 from orchestrator.correct import Choice, choose
 from orchestrator.history import History, StepRecord
@@ -23,6 +25,8 @@ from scene.guidance import Guidance
 from scene.layers import Layer, LayeredScene
 from scene.proposal import Proposal
 from scene.seeds import StepSeed
+
+HIDDEN_FRAC = 0.5  # of what shows of an object: with less left it counts as hidden
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,32 @@ class Outlook:
         except ModelError as error:
             return Thought(draft, error=f"masker: {error}")
         choice = choose(self, request, candidates, self.config.corrections)
+        if self.config.planner.keep_visible and not request.behind:
+            request = replace(choice.request, behind=self.hidden_by(choice.mask))
+            choice = replace(choice, request=request)
         return Thought(draft, choice, mask_s=time.monotonic() - started)
+
+    def hidden_by(self, mask: np.ndarray) -> tuple[int, ...]:
+        """Smaller objects that a new one, bool (H, W), would hide, for it to go behind; none where it would vanish."""
+        shown: dict[int, np.ndarray] = {}
+        above = np.zeros_like(mask)
+        for layer in reversed(self.scene.layers):
+            shown[layer.id] = layer.mask & ~above
+            above |= layer.mask
+        vocabulary, area = self.models.vocabulary, int(mask.sum())
+        hidden = [
+            layer.id
+            for layer in self.scene.layers
+            if (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
+            and int(shown[layer.id].sum()) < area
+            and int((shown[layer.id] & mask).sum()) > HIDDEN_FRAC * int(shown[layer.id].sum())
+        ]
+        if not hidden:
+            return ()
+        front = np.zeros_like(mask)
+        for layer in self.scene.layers[self.scene.position(min(hidden, key=self.scene.position)) :]:
+            front |= layer.mask
+        return tuple(hidden) if int((mask & ~front).sum()) >= HIDDEN_FRAC * area else ()
 
     def think(self) -> Thought:
         """The next object and its masks."""
