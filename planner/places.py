@@ -266,7 +266,7 @@ class Placer:
             UserError: its file is missing or does not fit.
         """
         if not (folder / WEIGHTS).is_file():
-            raise UserError(f"no {folder / WEIGHTS}; train it with configs/planner/places_home.yaml")
+            raise UserError(f"no {folder / WEIGHTS}; train it with configs/planner/places_*.yaml")
         head = PlaceHead(config, words.width)
         load_weights(head, folder / WEIGHTS)
         return cls(head.eval().requires_grad_(False), words)
