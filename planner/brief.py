@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planner.grammar import AnswerTokens, Link, next_of
+from planner.grammar import INVERSE, AnswerTokens, Link, next_of
 from scene.corpus.claims import relation_claims
 from scene.vocabulary import Vocabulary
 
@@ -49,10 +49,18 @@ def brief_text(items: Sequence[Item]) -> str:
 
 
 def remaining(items: Sequence[Item], placed: Iterable[str]) -> tuple[Item, ...]:
-    """What of a brief is not there yet, given the labels that are."""
+    """What of a brief is not there yet, given the labels that are. A relation to it of what is there is told from its
+    side: of "lamp above sofa", with a lamp there, "sofa below lamp" is left."""
     there = Counter(placed)
+    turned = {
+        item.link[1]: (INVERSE[item.link[0]], item.label)
+        for item in items
+        if item.link and item.link[0] in INVERSE and there[item.label]
+    }
     counts = [(item, item.count - there[item.label]) for item in items]
-    return tuple(replace(item, count=count) for item, count in counts if count > 0)
+    return tuple(
+        replace(item, count=count, link=item.link or turned.get(item.label)) for item, count in counts if count > 0
+    )
 
 
 def brief_of(text: str, vocabulary: Vocabulary, there: Mapping[str, int] | None = None) -> tuple[Item, ...]:

@@ -37,6 +37,9 @@ MAX_DESCRIPTION_CHARS = 120
 LINKS: tuple[str, ...] = (
     "on", "left of", "right of", "next to", "in front of", "behind", "above", "below", "inside",
 )  # fmt: skip
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above", "next to": "next to"}
+INVERSE |= {"in front of": "behind", "behind": "in front of"}
+"""Relations told from the other side; "on" and "inside" have none."""
 _BOX = re.compile(r"[0-9]{8}")
 _DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z'-]+)*")
 _DESCRIPTION_PIECE = re.compile(r" ?[A-Za-z'-]+")

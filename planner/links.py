@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from planner.grammar import Link
+from planner.grammar import INVERSE, Link
 from scene.corpus.claims import relation_claims
 from scene.corpus.records import LayerRecord
 from scene.corpus.sequences import RelationOf
@@ -15,9 +15,6 @@ from scene.corpus.store import Corpus
 from scene.geometry import Box, Size
 from scene.relations import box_relations, mask_relations
 from scene.vocabulary import Vocabulary
-
-_INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above", "next to": "next to"}
-_INVERSE |= {"in front of": "behind", "behind": "in front of"}
 
 
 def prompt_links(text: str, vocabulary: Vocabulary) -> dict[str, list[Link]]:
@@ -31,8 +28,8 @@ def both_ways(claims: Iterable[tuple[str, str, str]]) -> dict[str, list[Link]]:
     found: dict[str, list[Link]] = {}
     for first, relation, second in claims:
         found.setdefault(first, []).append((relation, second))
-        if relation in _INVERSE:
-            found.setdefault(second, []).append((_INVERSE[relation], first))
+        if relation in INVERSE:
+            found.setdefault(second, []).append((INVERSE[relation], first))
     return found
 
 

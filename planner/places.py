@@ -27,11 +27,13 @@ from torch.nn import functional as F
 from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
 from planner.grammar import CELLS, LINKS, Answer
+from planner.links import holds
 from runtime.config import Config
 from runtime.weights import load_weights
 from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.layout import label_colour
+from scene.relations import DIRECTIONS, points
 from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 WEIGHTS = "places.safetensors"
 PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
-DRAWS = 8
+DRAWS = 16
 HEARD = 16  # words on either side
 KNOWN_WORDS, HEARING, HEEDS = 4096, 64, 4
 OTHER = "<other>"
@@ -93,6 +95,15 @@ class Sought:
             seen.append(_squeezed(np.where(shown, np.uint8(255), np.uint8(0)), side)[None] / 255)
         across = np.broadcast_to(np.linspace(-1, 1, side), (side, side))
         return np.concatenate([*seen, across[None], across.T[None]]).astype(np.float32)
+
+    @property
+    def partner(self) -> Box | None:
+        """Box round all that the picture shows of the relation's partner; None where there is nothing."""
+        if self.answer.link is None:
+            return None
+        return Box.from_mask(
+            (self.picture == np.asarray(label_colour(self.answer.link[1]), dtype=np.uint8)).all(axis=2)
+        )
 
     def flipped(self) -> Self:
         """The same seen in a mirror, cells included."""
@@ -277,7 +288,8 @@ class Placer:
             return Places(self.head, *self.head.maps(*self.head.inputs([sought], self.words)))
 
     def box(self, sought: Sought, size: Size, generator: torch.Generator, top_p: float) -> Box:
-        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side.
+        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side: of a few draws the first that stands to
+        the partner, as the picture shows it, as the answer says; the first one where none does.
 
         Args:
             sought: what to place.
@@ -285,12 +297,20 @@ class Placer:
             generator: source of the draw.
             top_p: see `perception.boxes.Places.sample`; 0 = always the likeliest.
         """
-        places = self.places(sought)
+        places, first, partner = self.places(sought), None, sought.partner
         for _ in range(DRAWS):
             box = in_pixels(places.sample(generator, top_p), size)
-            if min(box.width, box.height) >= MIN_SIDE_PX:
+            if min(box.width, box.height) < MIN_SIDE_PX:
+                continue
+            if sought.answer.link is None or partner is None or stands(sought.answer.link[0], box, partner):
                 return box
-        return in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
+            first = first or box
+        return first or in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
+
+
+def stands(link: str, box: Box, other: Box) -> bool:
+    """Whether a box stands so to another; directions within 45 degrees, the rest as `planner.links.holds` says."""
+    return points(box, other, link) if link in DIRECTIONS else holds(link, box, other)
 
 
 def in_pixels(box: Tensor, size: Size) -> Box:

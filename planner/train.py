@@ -288,7 +288,9 @@ def place_config(folder: Path) -> PlaceConfig:
     try:
         return PlaceConfig.model_validate_json((folder / "places.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise UserError(f"no place head in {folder}; train one (configs/planner/places_*.yaml), or set places=null") from None
+        raise UserError(
+            f"no place head in {folder}; train one (configs/planner/places_*.yaml), or set places=null"
+        ) from None
 
 
 def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "train") -> CorpusLessons:

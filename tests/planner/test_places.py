@@ -6,12 +6,13 @@ import torch
 
 from planner.grammar import Answer
 from planner.llava_planner import LlavaPlanner
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, said_about
+from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, said_about, stands
 from planner.places_train import PlacesTask, PlacesTrainConfig, spoken_examples, unit_box
 from runtime.seeding import torch_generator
 from runtime.training import FitConfig, fit
 from scene.corpus.records import Turn
 from scene.errors import UserError
+from scene.geometry import Box
 from scene.layout import label_colour
 from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
@@ -67,6 +68,18 @@ def test_a_head_learns_to_look_at_the_partner():
     left, right = (placer.box(Sought(picture(at), answers[0]), SIZE, torch_generator(1), 0.0) for at in (10, 250))
     assert abs(left.center[0] - 30) < 50
     assert abs(right.center[0] - 270) < 50
+
+
+def test_a_box_stands_as_the_answer_says_where_it_can():
+    torch.manual_seed(0)
+    placer = Placer(PlaceHead(TINY, words().width).eval(), words())
+    for link in ("left of", "right of", "next to", "on"):
+        sought = Sought(picture(140), Answer(label="dog", link=(link, "apple tree")))
+        assert sought.partner == Box(140, 100, 180, 140)
+        boxes = [placer.box(sought, SIZE, torch_generator(seed), 1.0) for seed in range(12)]
+        held = sum(stands(link, box, sought.partner) for box in boxes)
+        free = [placer.box(Sought(picture(140), Answer(label="dog")), SIZE, torch_generator(s), 1.0) for s in range(12)]
+        assert held > sum(stands(link, box, sought.partner) for box in free)
 
 
 def test_training_writes_a_head_that_loads(corpus, tmp_path):
