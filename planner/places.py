@@ -288,8 +288,8 @@ class Placer:
             return Places(self.head, *self.head.maps(*self.head.inputs([sought], self.words)))
 
     def box(self, sought: Sought, size: Size, generator: torch.Generator, top_p: float) -> Box:
-        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side: of a few draws the first that stands to
-        the partner, as the picture shows it, as the answer says; the first one where none does.
+        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side: of a few draws the first that stands
+        to the partner, as the picture shows it, as the answer says; the first one where none does.
 
         Args:
             sought: what to place.
