@@ -368,7 +368,8 @@ class SmartMask:
             **{name: values.expand(BATCH, *values.shape[1:]) for name, values in request.texts.items()},
         )
         codes = [row.code for row in rows]
-        conditions, recalled = with_codes(self.model, conditions, codes, self.memory, request.embedding)
+        memory = None if request.label in self.surfaces else self.memory  # nothing of them is remembered
+        conditions, recalled = with_codes(self.model, conditions, codes, memory, request.embedding)
         free = request.guidance is None and request.places is None
         weights = config.sampling.free_weights if free else config.sampling.weights
         noise = torch.stack([row.noise for row in rows])

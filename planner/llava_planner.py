@@ -200,8 +200,9 @@ class LlavaPlanner:
         if asked:
             automaton.limit_links(asked)
         twins = [layer.box for layer in scene.layers if layer.label == automaton.label and layer.box is not None]
-        boxed = self.placer is not None or self.config.write_boxes or bool(asked) or bool(twins)
-        automaton.box = STAND_IN if self.placer is not None or not boxed else None
+        pointed = self._pointed(automaton.label)
+        boxed = pointed or self.config.write_boxes or bool(asked) or bool(twins)
+        automaton.box = STAND_IN if pointed or not boxed else None
         self._advance(automaton, cursor, pick, until_head=False)
         answer, box = self._read_answer(automaton, moment)
         colour = due_colour(answer.label, answer.description or "", situation, scene, self.config.guards)
@@ -233,7 +234,7 @@ class LlavaPlanner:
             picture: uint8 (H, W, 3) to see instead of the scene's own layout, for measuring; None = its own.
         """
         automaton = self._automaton(scene, [label], False)
-        automaton.box = STAND_IN if self.placer is not None else None
+        automaton.box = STAND_IN if self._pointed(label) else None
         self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
         seen = layout_picture(scene.layout) if picture is None else picture
         links = self.reader.situation(scene, prompt, None, ()).links
@@ -304,9 +305,14 @@ class LlavaPlanner:
         answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
         if answer.stop or (answer.cells is None and self.placer is None):
             raise ModelError(f"planner answered {answer.line()!r} where an object with a box was due")
-        if answer.cells is None or self.placer is not None:
+        if answer.cells is None or self._pointed(answer.label):
             return answer, next(self._draws(answer, moment, self.config.box_spread))
         return answer, cells_to_box(answer.cells, moment.scene.size)
+
+    def _pointed(self, label: str) -> bool:
+        """Whether the place head decides. A head beside a model that writes boxes has learned from dialogues, which add
+        no surfaces."""
+        return self.placer is not None and (self.boxes == "pointed" or label not in self.reader.surfaces)
 
     def _draws(self, answer: Answer, moment: _Moment, top_p: float) -> Iterator[Box]:
         """Boxes for an answer, from the place head, without end. Where it states no relation, one that the prompt asks
@@ -346,7 +352,7 @@ class LlavaPlanner:
         def overlap(found: Box) -> float:
             return max(found.iou(twin) for twin in twins)
 
-        if self.placer is not None:
+        if self._pointed(answer.label):
             draws = islice(self._draws(answer, moment, OTHER_TOP_P), OTHER_PLACES)
             return answer, min((box, *draws), key=overlap)
         best = (overlap(box), answer, box)

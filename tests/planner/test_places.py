@@ -116,6 +116,11 @@ def test_a_planner_with_a_place_head_places_by_the_picture(boxes):
     second = planner.propose(twins, "two dogs", seed=seed, rejected=others)
     assert second.label == "dog"
     assert second.box is not None
+    ground = planner.propose(scene_of(), "a dog", seed=seed)
+    assert ground.label == "sky"
+    other = LlavaPlanner(make_llava(), make_tokenizer(), TINY_VISION, planner.vocabulary, {"dog": "a brown dog"}, None,
+                         links=True, brief=True)  # fmt: skip
+    assert (ground.box == other.propose(scene_of(), "a dog", seed=seed).box) == (boxes == "written")
     with pytest.raises(ValueError, match="placer"):
         LlavaPlanner(make_llava(), make_tokenizer(), TINY_VISION, Vocabulary("tiny", ENTRIES), {}, boxes="pointed")
 
