@@ -172,7 +172,7 @@ def reader_scores(task: LocatorTask, reader: PictureReader, records: Sequence[Sc
         "recall": round(recall, 4),
         "f1": round(2 * precision * recall / max(1e-9, precision + recall), 4),
         "error_across": round(float(np.mean(errors or [0])), 4),
-        "depth_right": round(float(np.mean(depths or [0])), 4),
+        "depth_right": round(float(np.mean(depths or [False])), 4),
     }
 
 

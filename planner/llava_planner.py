@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from planner.brief import BriefAutomaton, Item
 from planner.decoding import Picker, PlannerConfig
@@ -27,6 +27,7 @@ from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
@@ -140,7 +141,9 @@ class LlavaPlanner:
         llava, card = load_planner(folder, base, half=half)
         tokenizer, placer = load_tokenizer(base), None
         if card.places is not None:
-            placer = Placer.load(folder, card.places, Words(tokenizer, llava.get_input_embeddings().weight))
+            placer = Placer.load(
+                folder, card.places, Words(tokenizer, cast("torch.Tensor", llava.get_input_embeddings().weight))
+            )
         return cls(
             llava,
             tokenizer,

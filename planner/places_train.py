@@ -119,8 +119,12 @@ class PlacesTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Cross entropies of base, height and width, in nats an object."""
-        maps = model.maps(*(batch[name] for name in ("planes", "words", "links", "said")))  # type: ignore[operator]
-        terms = {name: term.mean() for name, term in self.head.cross_entropies(*maps, batch["boxes"]).items()}
+        given = (batch[name] for name in ("planes", "words", "links", "said"))
+        where, features, vector = model.maps(*given)  # type: ignore[operator]
+        terms = {
+            name: term.mean()
+            for name, term in self.head.cross_entropies(where, features, vector, batch["boxes"]).items()
+        }
         return torch.stack(list(terms.values())).sum(), {name: term.item() for name, term in terms.items()}
 
     def validation(self, model: nn.Module) -> dict[str, float]:

@@ -100,7 +100,11 @@ class PlannerTrainConfig(Config):
     )
 
 
-STAGES = {"vision": VisionTrainConfig, "places": PlacesTrainConfig, "language": PlannerTrainConfig}
+STAGES: dict[str, type[Config]] = {
+    "vision": VisionTrainConfig,
+    "places": PlacesTrainConfig,
+    "language": PlannerTrainConfig,
+}
 
 
 @dataclass(frozen=True)
