@@ -90,10 +90,13 @@ def test_killed_and_resumed_gives_the_same_bytes(whole: Path, overlap: str) -> N
 def test_inserting_behind_changes_only_what_is_seen(whole: Path) -> None:
     out = whole.parent / "inserted"
     shutil.copytree(whole, out)
-    layers = {layer["label"]: layer["id"] for layer in json.loads((out / "scene.json").read_text())["layers"]}
+    layers = json.loads((out / "scene.json").read_text())["layers"]
+    sofa = next(layer for layer in layers if layer["label"] == "sofa")
+    x0, _, x1, y1 = sofa["box"]
+    box = f"{max(0, x0 - 60)},40,{x1},{y1}"  # reaching above the sofa and as far down
     for arguments in (
-        ["insert", str(out), "a tall palm tree", "--box", "0.1,0.1,0.9,0.9", "--behind", str(layers["sofa"])],
-        ["order", str(out), "palm tree", "--to", "5"],
+        ["insert", str(out), "a brown wardrobe", "--box", box, "--behind", str(sofa["id"])],
+        ["order", str(out), "wardrobe", "--to", str(len(layers) + 1)],  # before all that it was behind
     ):
         done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
