@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from masker.config import MaskVAEConfig
+from perception.modulated import ResidualBlock
 
 
 @runtime_checkable
@@ -37,25 +38,6 @@ class MaskCodec(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Standardised latents (B, C, h, w) -> logits (B, 1, R, R); above 0 is the object."""
         ...
-
-
-class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3 convolution, twice, plus the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        groups = max(channels // 16, 1)
-        self.body = nn.Sequential(
-            nn.GroupNorm(groups, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(groups, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 class MaskVAE(nn.Module):

@@ -67,10 +67,9 @@ def drawing_config(config: ComposeConfig) -> ComposeConfig:
 
 def empty_canvas(corpus: Corpus, record: SceneRecord) -> LayeredScene:
     """The background that every dialogue starts from: the record's surfaces."""
-    layers = [layer for layer in record.layers if corpus.vocabulary.kind(layer.label) == "surface"]
     found = [
         Layer(number, layer.label, layer.description, corpus.mask(layer), corpus.rgba(layer))
-        for number, layer in enumerate(layers, start=1)
+        for number, layer in enumerate(corpus.surfaces(record), start=1)
     ]
     return LayeredScene(corpus.size, "", tuple(found))
 
@@ -131,7 +130,7 @@ def drawn_dialogue(
     turns, start, started = tuple(counted_turns(record.turns)), empty_canvas(corpus, record), time.perf_counter()
     scenes = tuple(drawn_turns(models, config, start, turns, seed))
     seconds = time.perf_counter() - started
-    ground = [layer for layer in record.layers if corpus.vocabulary.kind(layer.label) == "surface"]
+    ground = corpus.surfaces(record)
     theirs = [corpus.painted([*ground, *turn.layers]) for turn in turns]
     masked = drawn_masks(models, corpus, start, turns[-1].layers, turns[-1].text, seed)
     return Drawing(
@@ -232,7 +231,7 @@ def drawing_sheet(
     """Last turns, pairs of the drawer's canvas and ours, with the classes that only one of them shows."""
     tiles = []
     for record, drawing in zip(records, drawings, strict=True):
-        ground = [layer for layer in record.layers if corpus.vocabulary.kind(layer.label) == "surface"]
+        ground = corpus.surfaces(record)
         pictures = [corpus.painted([*ground, *drawing.turns[-1].layers]), drawing.scenes[-1].image]
         pair = Image.new("RGB", (2 * TILE[0] + 6, TILE[1] + CAPTION_PX), "white")
         for at, picture in enumerate(pictures):

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perception.modulated import ResidualBlock
 from runtime.config import Config, load_config, save_config
 from runtime.training import FitConfig
 from runtime.weights import load_weights, save_weights
@@ -56,23 +57,6 @@ class Found:
     logit: float
 
 
-class _Block(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        groups = channels // 16
-        self.body = nn.Sequential(
-            nn.GroupNorm(groups, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(groups, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
 class Locator(nn.Module):
     """A convolutional network with maps at a quarter of the picture.
 
@@ -87,13 +71,13 @@ class Locator(nn.Module):
         count = len(config.labels)
         self.enter = nn.Sequential(nn.Conv2d(12, first, 3, padding=1), nn.SiLU())
         self.middle = nn.Sequential(
-            nn.Conv2d(first, middle, 3, stride=2, padding=1), *(_Block(middle) for _ in range(config.blocks))
+            nn.Conv2d(first, middle, 3, stride=2, padding=1), *(ResidualBlock(middle) for _ in range(config.blocks))
         )
         self.deep = nn.Sequential(
-            nn.Conv2d(middle, deep, 3, stride=2, padding=1), *(_Block(deep) for _ in range(config.blocks))
+            nn.Conv2d(middle, deep, 3, stride=2, padding=1), *(ResidualBlock(deep) for _ in range(config.blocks))
         )
         self.grow = nn.Sequential(nn.Conv2d(deep, 4 * middle, 1), nn.PixelShuffle(2))
-        self.leave = nn.Sequential(_Block(middle), nn.GroupNorm(middle // 16, middle), nn.SiLU())
+        self.leave = nn.Sequential(ResidualBlock(middle), nn.GroupNorm(middle // 16, middle), nn.SiLU())
         self.where = nn.Conv2d(middle, count, 1)
         self.depth = nn.Conv2d(middle, DEPTHS, 1)
         nn.init.constant_(self.where.bias, -9.0)  # type: ignore[arg-type]

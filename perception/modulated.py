@@ -1,4 +1,5 @@
-"""A small convolutional U-Net that a vector steers: refiner, placement prior and the planner's place head have one.
+"""Blocks that networks of several rooms are built of: a plain residual one, and a small convolutional U-Net that a
+vector steers (refiner, placement prior and the planner's place head have one).
 
 Source: FiLM, Perez et al., "Visual Reasoning with a General Conditioning Layer", arXiv 1709.07871.
 """
@@ -9,6 +10,25 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3x3 convolution, twice, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        groups = max(channels // 16, 1)
+        self.body = nn.Sequential(
+            nn.GroupNorm(groups, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(groups, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
 
 
 class ModulatedBlock(nn.Module):

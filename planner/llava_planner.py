@@ -192,8 +192,8 @@ class LlavaPlanner:
         situation = self.reader.situation(scene, prompt, turn, rejected)
         notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
         brief = situation.brief if self.brief and self.config.guards.enabled else None
-        start = self.read(scene, situation.text, brief=brief)
         moment = _Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
+        start = self.read(scene, situation.text, moment.picture, brief)
         pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
         notes += fired
@@ -327,8 +327,7 @@ class LlavaPlanner:
             answer = answer.model_copy(update={"link": wanted[0]})
         sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
-        while True:
-            yield self.placer.box(sought, moment.scene.size, generator, top_p)
+        return self.placer.boxes(sought, moment.scene.size, generator, top_p)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
-from planner.grammar import CELLS, LINKS, Answer
+from planner.grammar import CELLS, LINKS, Answer, Link
 from planner.links import holds
 from runtime.config import Config
 from runtime.weights import load_weights
@@ -288,8 +288,12 @@ class Placer:
             return Places(self.head, *self.head.maps(*self.head.inputs([sought], self.words)))
 
     def box(self, sought: Sought, size: Size, generator: torch.Generator, top_p: float) -> Box:
-        """One box in canvas pixels, on the canvas, at least `MIN_SIDE_PX` a side: of a few draws the first that stands
-        to the partner, as the picture shows it, as the answer says; the first one where none does.
+        """The first of `boxes`."""
+        return next(self.boxes(sought, size, generator, top_p))
+
+    def boxes(self, sought: Sought, size: Size, generator: torch.Generator, top_p: float) -> Iterator[Box]:
+        """Boxes in canvas pixels without end, on the canvas, at least `MIN_SIDE_PX` a side: each is of a few draws the
+        first that stands to the partner, as the picture shows it, as the answer says; the first one where none does.
 
         Args:
             sought: what to place.
@@ -297,12 +301,20 @@ class Placer:
             generator: source of the draw.
             top_p: see `perception.boxes.Places.sample`; 0 = always the likeliest.
         """
-        places, first, partner = self.places(sought), None, sought.partner
+        places, partner = self.places(sought), sought.partner
+        while True:
+            yield self._drawn(places, sought.answer.link, partner, size, generator, top_p)
+
+    @staticmethod
+    def _drawn(
+        places: Places, link: Link | None, partner: Box | None, size: Size, generator: torch.Generator, top_p: float
+    ) -> Box:
+        first = None
         for _ in range(DRAWS):
             box = in_pixels(places.sample(generator, top_p), size)
             if min(box.width, box.height) < MIN_SIDE_PX:
                 continue
-            if sought.answer.link is None or partner is None or stands(sought.answer.link[0], box, partner):
+            if link is None or partner is None or stands(link[0], box, partner):
                 return box
             first = first or box
         return first or in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)

@@ -171,7 +171,7 @@ class PlacesTask:
 
 def spoken_examples(corpus: Corpus, record: SceneRecord) -> list[Sought]:
     """Every object that a counted turn adds to the drawer's canvas, with the canvas before it and the turn's words."""
-    surfaces = [layer for layer in record.layers if corpus.vocabulary.kind(layer.label) == "surface"]
+    surfaces = corpus.surfaces(record)
     known: frozenset[str] = frozenset()
     found: list[Sought] = []
     for turn in counted_turns(record.turns):

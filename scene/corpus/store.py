@@ -127,6 +127,10 @@ class Corpus:
         path = self.path / "plans.jsonl"
         return _read_lines(path) if path.exists() else iter(())
 
+    def surfaces(self, record: SceneRecord) -> list[LayerRecord]:
+        """The record's surfaces (sky, grass): what its objects stand on and before, back to front."""
+        return [layer for layer in record.layers if self.vocabulary.kind(layer.label) == "surface"]
+
     def shape(self, layer: LayerRecord) -> np.ndarray:
         """The asset's mask, bool (h, w), without decoding its picture; its corner lies at (layer.x, layer.y)."""
         info = self.assets[layer.asset]
