@@ -1,7 +1,7 @@
 """The masker's recipe, one choice at a time: short trainings from one start, measured on the same held-out objects.
 
-Usage: .venv/bin/python benchmarks/masker_recipe.py --start runs/masker/home_sil2/export --out runs/masker/recipe
-       .venv/bin/python benchmarks/masker_recipe.py --guidance runs/masker/home/export
+Usage: .venv/bin/python benchmarks/masker_recipe.py --start pretrained/home/masker --out runs/masker/recipe
+       .venv/bin/python benchmarks/masker_recipe.py --guidance pretrained/home/masker
 
 Every variant is `configs/masker/denoiser_home.yaml` with one change, sees the same samples in the same order (but
 for the one with another seed, which shows the noise), and is compared within its group, object by object, with the
@@ -50,6 +50,7 @@ CONFIG = Path("configs/masker/denoiser_home.yaml")
 SEED = 5
 FORMS: tuple[GuideForm, ...] = ("box", "blob", "scribble")
 BATCH = 32
+SOLVER_STEPS = 4  # one step, as shipped, would ask an epsilon prediction for the mask out of pure noise
 UNET = "denoiser={kind: unet, channels: [64, 128], blocks: 2}"  # as many parameters as the transformer, within 2 %
 
 
@@ -179,7 +180,8 @@ def run_variant(
     config = load_config(
         MaskerConfig,
         CONFIG,
-        (f"start_from={start}", "placement=", "refiner=", f"fit.total_samples={samples}", "fit.warmup_samples=200",
+        (f"start_from={start}", f"codec={start}", "placement=", "refiner=", f"sampling.solver_steps={SOLVER_STEPS}",
+         f"fit.total_samples={samples}", "fit.warmup_samples=200",
          "fit.snapshot_minutes=1000", f"fit.sheet_every={10 * samples}", "fit.log_every=100", *variant.change),
     )  # fmt: skip
     task = RecipeTask(config, corpora, texts=texts)

@@ -22,6 +22,7 @@ from masker.shape_prior import ShapePrior
 
 SOLID_SIGMA, THIN_SIGMA = 1.2, 0.6  # cells of a remembered silhouette
 THIN_GAIN = 1.6  # a line one cell wide stays one cell wide
+SHOWN_CELLS = 256  # along a view's side: what is recalled may be finer than what the networks draw
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def with_codes(
             found = _fitted(prior, found, likeliest[row : row + 1])
         chosen = _most_like(prior, found, facts[row], likeliest[row]) if draw.likeliest else 0
         codes.append(found[chosen])
-        shown.append(in_view(shapes[chosen, 0].numpy(), frame.row(row), model.fine) if draw.form != "blob" else None)
+        shown.append(in_view(shapes[chosen, 0].numpy(), frame.row(row)) if draw.form != "blob" else None)
     return replace(conditions, code=torch.stack(codes)), shown
 
 
@@ -107,7 +108,7 @@ def _recalled(
             shown.append(None)
             continue
         shape = memory.recall(embedding, places[row : row + 1], draw.chances[None, :1])[0, 0]
-        shown.append(in_view(shape.numpy(), frame.row(row), model.fine))
+        shown.append(in_view(shape.numpy(), frame.row(row)))
     return shown
 
 
@@ -117,10 +118,10 @@ def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:
     return sampled_at(shapes, unit, unit)
 
 
-def in_view(shape: np.ndarray, frame: GuideFrame, resolution: int) -> np.ndarray:
-    """A silhouette in its box, (S, S), 0 or 1, in the view of a frame: float32 (resolution, resolution) in [0, 1]."""
+def in_view(shape: np.ndarray, frame: GuideFrame) -> np.ndarray:
+    """A silhouette in its box, (S, S), 0 or 1, in the view of a frame: float32, `SHOWN_CELLS` square, in [0, 1]."""
     smooth = torch.from_numpy(smoothed(shape > 0.5))
-    seen: np.ndarray = sampled_at(smooth[None, None], *frame.cells(resolution))[0, 0].numpy()
+    seen: np.ndarray = sampled_at(smooth[None, None], *frame.cells(SHOWN_CELLS))[0, 0].numpy()
     return seen
 
 

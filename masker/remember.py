@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from masker.config import MemoryStageConfig
 from masker.layout_encoder import GuideFrame
 from masker.memory import ShapeMemory, place_of
+from masker.readout import lift_thin_parts
+from masker.recall import SHOWN_CELLS
 from masker.shape_code import in_frame
 from masker.sources import MixedSource
 from masker.tasks import stack
@@ -20,7 +23,7 @@ from masker.weights import export_memory, load_masker
 from scene.corpus.shards import AnyCorpus
 
 BATCH = 32
-FILLED = 0.5  # share of a cell from which it belongs to a silhouette
+FILLED = 0.5  # share of a cell from which it belongs to a silhouette, but for thin parts (`masker.readout`)
 
 
 def remember(
@@ -39,7 +42,8 @@ def remember(
     examples = settings.examples.model_copy(
         update={"form_shares": {"box": 1.0}, "box_jitter": 0.0, "canvas_share": 0.0, "surface_share": 0.0}
     )
-    source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed, fine=model.fine)
+    cells = max(model.fine, SHOWN_CELLS)
+    source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed, fine=cells)
     numbers: dict[str, int] = {}
     shapes: list[np.ndarray] = []
     places: list[torch.Tensor] = []
@@ -51,7 +55,8 @@ def remember(
         )
         geometry = stack([example.geometry for example in seen])
         frame = GuideFrame.of(guide)
-        shapes += list(in_frame(masks, frame.center, frame.half, settings.memory.side)[:, 0].numpy() > FILLED)
+        covered = F.avg_pool2d(in_frame(masks, frame.center, frame.half, 2 * settings.memory.side), 2)[:, 0].numpy()
+        shapes += [lift_thin_parts(one, FILLED) > FILLED for one in covered]
         places.append(place_of(frame, geometry))
         rows += [numbers.setdefault(example.object, len(numbers)) for example in seen]
     embeddings = torch.stack([texts.pooled(text) for text in numbers])

@@ -34,6 +34,7 @@ from masker.windows import (
     inside_view,
     sample_cells,
     sample_coverage,
+    to_canvas,
     window_round,
 )
 from perception.boxes import Places
@@ -82,12 +83,12 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _View:
-    """What came of a pass: where it looked, the soft mask that was drawn there, (F, F) or coarser, and the mask that it
-    shows: a recalled silhouette, (F, F), or what was drawn."""
+    """What came of a pass: where it looked, the soft mask that was drawn there, (F, F) or coarser, and the silhouette
+    that was recalled, (`SHOWN_CELLS`, `SHOWN_CELLS`), if one was."""
 
     window: Window
     soft: np.ndarray
-    shown: np.ndarray
+    recalled: np.ndarray | None
 
 
 class SmartMask:
@@ -380,16 +381,15 @@ class SmartMask:
         ]
         soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
         views = [(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
-        return [
-            _View(window, drawn, drawn if known is None else known)
-            for (window, drawn), known in zip(views, recalled, strict=False)
-        ]
+        return [_View(window, drawn, known) for (window, drawn), known in zip(views, recalled, strict=False)]
 
     def _read(self, view: _View, request: _Request) -> np.ndarray:
         sampling = self.config.sampling
+        if view.recalled is not None:  # a shape as it is: rain is no specks
+            return to_canvas(view.recalled, view.window, request.size) > sampling.threshold
         if request.surface:
-            return read_surface(view.shown, view.window, request.size, sampling.threshold)
-        return read_mask(view.shown, view.window, request.size, sampling.threshold, sampling.speck_share)
+            return read_surface(view.soft, view.window, request.size, sampling.threshold)
+        return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
 
     def _quality(
         self, request: _Request, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None

@@ -13,8 +13,9 @@ from planner.brief import BriefAutomaton, Item
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
+from planner.listener import said_about
 from planner.llava import VisionConfig, pixel_values
-from planner.places import Placer, Sought, Words, said_about
+from planner.places import Placer, Sought, Words
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
 from planner.situation import SceneReader, due_colour, due_links, held

@@ -16,21 +16,28 @@ if TYPE_CHECKING:
 SHOWN_FROM = 0.03  # share of a cell
 
 
-def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord]) -> Iterator[np.ndarray]:
-    """The layout picture after 0, 1, ... layers; equal to `layout_picture(f_layer(first k masks))`.
+def layout_steps(corpus: Corpus, layers: Sequence[LayerRecord], start: int = 0) -> Iterator[np.ndarray]:
+    """The layout picture after `start`, `start + 1`, ... layers; equal to `layout_picture(f_layer(first k masks))`.
 
     Args:
         corpus: holds the assets.
         layers: back to front.
+        start: so many are painted before the first picture.
 
     Yields:
-        uint8 (H, W, 3), len(layers) + 1 times; each a picture of its own.
+        uint8 (H, W, 3), len(layers) + 1 - start times; each a picture of its own.
     """
-    canvas = np.full((*corpus.size.shape, 3), 255, dtype=np.uint8)
-    yield canvas.copy()
-    for layer in layers:
-        canvas[corpus.mask(layer)] = label_colour(layer.label)
-        yield canvas.copy()
+    colours = np.asarray([(255, 255, 255), *(label_colour(layer.label) for layer in layers)], dtype=np.uint8)
+    canvas = np.zeros(corpus.size.shape, dtype=np.min_scalar_type(len(layers)))
+    for number in range(len(layers) + 1):
+        if number > 0:
+            layer = layers[number - 1]
+            box = corpus.box(layer)
+            if box is not None:
+                region = (slice(box.y0, box.y1), slice(box.x0, box.x1))
+                canvas[region][corpus.mask(layer)[region]] = number
+        if number >= start:
+            yield np.take(colours, canvas, axis=0)
 
 
 def layer_cells(corpus: Corpus, layers: Sequence[LayerRecord], side: int) -> np.ndarray:

@@ -10,10 +10,9 @@ Source: ours; a decoder of its own behind a token of the language model is LISA'
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -28,13 +27,12 @@ from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
 from planner.grammar import CELLS, LINKS, Answer, Link
 from planner.links import holds
+from planner.listener import Listener, Said, colour_codes, heard, mirrored, shown
 from runtime.config import Config
 from runtime.weights import load_weights
 from scene.errors import UserError
 from scene.geometry import Box, Size
-from scene.layout import label_colour
 from scene.relations import DIRECTIONS, points
-from scene.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,11 +41,6 @@ WEIGHTS = "places.safetensors"
 PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS = 16
-HEARD = 16  # words on either side
-KNOWN_WORDS, HEARING, HEEDS = 4096, 64, 4
-OTHER = "<other>"
-MIRRORED = {"left": "right", "right": "left"}
-_WORD = re.compile(r"[a-z']+")
 STRIDE = 2  # every second pixel is looked at
 
 
@@ -68,6 +61,12 @@ class PlaceConfig(Config):
     """Side of the first size bin's centre over the picture's side."""
     said: bool = False
     """What the prompt says round the object's name ("a small ... in the upper left corner") is read, too."""
+    hidden: int = Field(default=96, gt=0)
+    """Width of the encoder that reads it."""
+    layers: int = Field(default=2, ge=1)
+    """Its layers."""
+    heads: int = Field(default=4, ge=1)
+    """Its attention heads."""
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,35 @@ class Sought:
     Attributes:
         picture: uint8 (H, W, 3), the layout picture.
         answer: label, relation and description; its cells are not looked at.
-        said: words of the prompt before and after the object's name, nearest last and first, see `said_about`.
+        said: what the prompt says round the object's name, see `planner.listener.said_about`.
     """
 
     picture: np.ndarray
     answer: Answer
-    said: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    said: Said = ((), ())
 
     def planes(self, side: int) -> np.ndarray:
         """float32 (PLANES, side, side): RGB to [-1, 1]; how much of each cell shows the partner, and the label."""
-        partner, picture = self.answer.link[1] if self.answer.link else None, self.picture[::STRIDE, ::STRIDE]
-        seen = [_squeezed(picture, side).transpose(2, 0, 1) / 127.5 - 1]
-        for label in (partner, self.answer.label):
-            shown = np.zeros(picture.shape[:2], dtype=bool)
-            if label is not None:
-                shown = (picture == np.asarray(label_colour(label), dtype=np.uint8)).all(axis=2)
-            seen.append(_squeezed(np.where(shown, np.uint8(255), np.uint8(0)), side)[None] / 255)
-        across = np.broadcast_to(np.linspace(-1, 1, side), (side, side))
-        return np.concatenate([*seen, across[None], across.T[None]]).astype(np.float32)
+        planes = np.zeros((PLANES, side, side), dtype=np.float32)
+        planes[:3] = _squeezed(self.picture[::STRIDE, ::STRIDE], side).transpose(2, 0, 1) / 127.5 - 1
+        for plane, label in ((3, self.answer.link[1] if self.answer.link else None), (4, self.answer.label)):
+            there = shown(self.codes, label) if label is not None else np.zeros(1, dtype=bool)
+            if there.any():
+                planes[plane] = _squeezed(np.where(there, np.uint8(255), np.uint8(0)), side) / 255
+        planes[5] = np.linspace(-1, 1, side)
+        planes[6] = planes[5].T
+        return planes
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """`colour_codes` of every second pixel."""
+        return colour_codes(self.picture[::STRIDE, ::STRIDE])
 
     @property
     def partner(self) -> Box | None:
         """Box round all that the picture shows of the relation's partner; None where there is nothing."""
-        if self.answer.link is None:
-            return None
-        return Box.from_mask(
-            (self.picture == np.asarray(label_colour(self.answer.link[1]), dtype=np.uint8)).all(axis=2)
-        )
+        link = self.answer.link
+        return None if link is None else Box.from_mask(shown(colour_codes(self.picture), link[1]))
 
     def flipped(self) -> Self:
         """The same seen in a mirror, cells included."""
@@ -113,29 +114,7 @@ class Sought:
         if cells is not None:
             cells = (CELLS - 1 - cells[2], cells[1], CELLS - 1 - cells[0], cells[3])
         answer = self.answer.model_copy(update={"link": link, "cells": cells})
-        before, after = (tuple(MIRRORED.get(word, word) for word in words) for words in self.said)
-        return replace(self, picture=self.picture[:, ::-1], answer=answer, said=(before, after))
-
-
-def said_about(text: str, label: str, vocabulary: Vocabulary) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Up to `HEARD` words before and after the last place where a text names a label; nothing where it does not."""
-    lowered = text.lower()
-    named = [mention for mention in vocabulary.find(lowered) if mention.label == label]
-    if not named:
-        return (), ()
-    at = named[-1]
-    others = [(each.start, each.end) for each in vocabulary.find(lowered) if each.start != at.start]
-
-    def words(start: int, end: int) -> list[str]:
-        """Words of a stretch; every other name in it is one and the same word."""
-        found, position = list[str](), start
-        for first, last in others:
-            if position <= first and last <= end:
-                found += [*_WORD.findall(lowered[position:first]), OTHER]
-                position = last
-        return [*found, *_WORD.findall(lowered[position:end])]
-
-    return tuple(words(0, at.start)[-HEARD:]), tuple(words(at.end, len(lowered))[:HEARD])
+        return replace(self, picture=self.picture[:, ::-1], answer=answer, said=mirrored(self.said))
 
 
 def _squeezed(values: np.ndarray, side: int) -> np.ndarray:
@@ -174,44 +153,6 @@ class Words:
         return torch.stack(rows)
 
 
-class Listener(nn.Module):
-    """What is said round a name, as a vector: the words in their places look at their neighbours, and some are heeded.
-
-    Args:
-        width: of the vector.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.words = nn.Embedding(KNOWN_WORDS, HEARING, padding_idx=0)
-        self.places = nn.Parameter(torch.zeros(2 * HEARD, HEARING))
-        self.near = nn.Conv1d(HEARING, HEARING, 3, padding=1)
-        self.heed = nn.Linear(HEARING, HEEDS)
-        self.tell = nn.Linear(HEARING, HEARING)
-        self.sum = nn.Linear(HEEDS * HEARING, width)
-
-    def forward(self, said: Tensor) -> Tensor:
-        """(B, width) of word numbers int64 (B, 2 * HEARD), see `heard`."""
-        known = (said > 0)[..., None]
-        x = (self.words(said) + self.places) * known
-        x = x + F.silu(self.near(x.transpose(1, 2))).transpose(1, 2)
-        logits = self.heed(x).masked_fill(~known, -1e4)
-        heeded = torch.einsum("bth,btc->bhc", logits.softmax(1), self.tell(x) * known)
-        told: Tensor = self.sum(heeded.flatten(1))
-        return told
-
-
-def heard(sought: Sequence[Sought]) -> Tensor:
-    """int64 (B, 2 * HEARD): numbers of the words before the name, right-aligned, and after it; 0 = none. A word's
-    number is its checksum: no list of words is kept."""
-    numbers = np.zeros((len(sought), 2 * HEARD), dtype=np.int64)
-    for row, each in enumerate(sought):
-        for words, start in ((each.said[0], HEARD - len(each.said[0])), (each.said[1], HEARD)):
-            for at, word in enumerate(words, start=start):
-                numbers[row, at] = 1 + zlib.crc32(word.encode()) % (KNOWN_WORDS - 1)
-    return torch.from_numpy(numbers)
-
-
 class PlaceHead(BoxPrior):
     """A small U-Net over the picture, steered by the words of the answer.
 
@@ -226,31 +167,41 @@ class PlaceHead(BoxPrior):
         self.config = config
         self.link = nn.Embedding(len(LINKS) + 1, width)
         self.read = nn.Sequential(nn.LayerNorm(3 * words), nn.Linear(3 * words, width), nn.SiLU())
-        self.listener = Listener(width) if config.said else None
+        self.listener = None
+        if config.said:
+            self.listener = Listener(width, config.hidden, config.layers, config.heads)
+            self.told = nn.Linear(width, 2 * config.resolution)
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
         self.net = ModulatedUNet(config.fold**2 * PLANES, first, config.widths, 2, width)
 
-    def maps(self, planes: Tensor, words: Tensor, links: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def maps(
+        self, planes: Tensor, words: Tensor, links: Tensor, said: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of the base's cell (B, R * R), features (B, C, R / fold, R / fold), vectors (B, W).
 
         Args:
             planes: (B, PLANES, R, R), see `Sought.planes`.
             words: (B, 3 D), see `Words.answers`.
             links: int64 (B,), 0 = no relation, else 1 + its number in `LINKS`.
-            said: int64 (B, 2 * HEARD), see `heard`; only looked at where the sizes say so.
+            said, seen: see `planner.listener.heard`; only looked at where the sizes say so.
         """
         vector = self.read(words) + self.link(links)
         if self.listener is not None:
-            vector = vector + self.listener(said)
+            vector = vector + self.listener(vector, said, seen)
         vector = self.mix(vector)
         features, _ = self.net(F.pixel_unshuffle(planes, self.config.fold), vector)
-        return self.cells(features).flatten(1).log_softmax(1), features, vector
+        cells = self.cells(features)
+        if self.listener is not None:  # "on the left" needs no look at the picture
+            across, down = self.told(vector).chunk(2, dim=1)
+            cells = cells + across[:, None, :] + down[:, :, None]
+        return cells.flatten(1).log_softmax(1), features, vector
 
-    def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def inputs(self, sought: Sequence[Sought], words: Words) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What `maps` takes."""
         planes = torch.from_numpy(np.stack([each.planes(self.resolution) for each in sought]))
         answers = [each.answer for each in sought]
-        return planes, words.answers(answers), link_numbers(answers), heard(sought)
+        said = [each.said if self.listener is not None else ((), ()) for each in sought]
+        return planes, words.answers(answers), link_numbers(answers), *heard(said, [each.codes for each in sought])
 
 
 def link_numbers(answers: Sequence[Answer]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from planner.grammar import CELLS, Cells
 from planner.language_model import load_state, load_tokenizer, prepare
 from planner.lessons import CorpusLessons
 from planner.links import prompt_links
+from planner.listener import Said, said_about
 from planner.phrases import Phraser, load_phrases
 from planner.pictures import layout_steps
-from planner.places import WEIGHTS, PlaceConfig, PlaceHead, Sought, Words, said_about
+from planner.places import WEIGHTS, PlaceConfig, PlaceHead, Sought, Words
 from planner.prompt import PlannedObject, object_answer
 from runtime.config import Config
 from runtime.seeding import seeded, torch_generator
@@ -35,6 +37,7 @@ from scene.seeds import derive_seed
 DATA = Path(__file__).parent / "data"
 SHEET_TILES, SHEET_PX, SHEET_DRAWS = 24, 192, 6
 VALIDATION_SCENES = 48
+MAPPED = ("planes", "words", "links", "said", "seen")
 
 
 class PlacesTrainConfig(Config):
@@ -50,6 +53,8 @@ class PlacesTrainConfig(Config):
     dialogues: bool = False
     """Objects are those that a turn of the scene's dialogue adds to the drawer's canvas, told by its words; of corpora
     with dialogues."""
+    unheard_share: float = Field(default=0.0, ge=0, lt=1)
+    """Of the words round a name, so many are left out: other people leave out others."""
     phrases: str | None = None
     """As in the language stage: scenes are pruned and copied to what a prompt names."""
     rephrase_share: float = Field(default=0.6, ge=0, le=1)
@@ -98,7 +103,10 @@ class PlacesTask:
     def _spoken(self, lessons: CorpusLessons, number: int) -> list[Sought]:
         record, _, rng = lessons.source.sampled(number, self.config.seed)
         found = spoken_examples(lessons.corpus, record)
-        return rng.sample(found, k=min(len(found), self.config.steps))
+        chosen = rng.sample(found, k=min(len(found), self.config.steps))
+        if lessons is self.held_out or not self.config.unheard_share:
+            return chosen
+        return [replace(each, said=misheard(each.said, self.config.unheard_share, rng)) for each in chosen]
 
     def _planned(self, lessons: CorpusLessons, number: int) -> list[Sought]:
         lesson = lessons.lesson(number, self.config.seed, self.config.steps)
@@ -109,18 +117,16 @@ class PlacesTask:
         ]
 
     def batch(self, samples: Sequence[int]) -> dict[str, Any]:
-        """planes, words, links, said (see `PlaceHead.maps`) and boxes (N, 4) of the samples' objects."""
+        """What `PlaceHead.maps` takes (`MAPPED`) and boxes (N, 4) of the samples' objects."""
         return self._batch([each for number in samples for each in self.examples(self.lessons, number)])
 
     def _batch(self, sought: Sequence[Sought]) -> dict[str, Any]:
-        planes, words, links, said = self.head.inputs(sought, self.words)
         boxes = stack_boxes([unit_box(each.answer.cells) for each in sought if each.answer.cells is not None])
-        return {"planes": planes, "words": words, "links": links, "said": said, "boxes": boxes}
+        return dict(zip(MAPPED, self.head.inputs(sought, self.words), strict=True)) | {"boxes": boxes}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Cross entropies of base, height and width, in nats an object."""
-        given = (batch[name] for name in ("planes", "words", "links", "said"))
-        where, features, vector = model.maps(*given)  # type: ignore[operator]
+        where, features, vector = model.maps(*(batch[name] for name in MAPPED))  # type: ignore[operator]
         terms = {
             name: term.mean()
             for name, term in self.head.cross_entropies(where, features, vector, batch["boxes"]).items()
@@ -178,7 +184,7 @@ def spoken_examples(corpus: Corpus, record: SceneRecord) -> list[Sought]:
         links = prompt_links(turn.text, corpus.vocabulary)
         old = [layer for layer in turn.layers if layer.label in known]
         new = [layer for layer in turn.layers if layer.label not in known]
-        pictures = list(layout_steps(corpus, [*surfaces, *old, *new]))[len(surfaces) + len(old) :]
+        pictures = layout_steps(corpus, [*surfaces, *old, *new], len(surfaces) + len(old))
         there = {layer.label for layer in old}
         for layer, picture in zip(new, pictures, strict=False):
             box = corpus.box(layer)
@@ -190,6 +196,12 @@ def spoken_examples(corpus: Corpus, record: SceneRecord) -> list[Sought]:
             there.add(layer.label)
         known = turn.classes
     return found
+
+
+def misheard(said: Said, share: float, rng: random.Random) -> Said:
+    """What is said, with a share of its words left out; names stay."""
+    before, after = (tuple(word for word in words if word[0] == "<" or rng.random() >= share) for words in said)
+    return before, after
 
 
 def base_words() -> Words:

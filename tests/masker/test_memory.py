@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import label
 
 from masker.config import MemoryConfig, MemoryStageConfig
 from masker.memory import ShapeMemory
@@ -131,10 +132,14 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
         request = model._request(scene, "ball", "a red ball", "", guide)
         passes = [model._first_pass(request, guide, torch.Generator().manual_seed(1), True)]
         view = model._look(request, passes)[0]
-        assert (view.shown is not view.soft) == sharp
-        if sharp:
-            inside = (view.shown > 0.5).mean()
+        assert (view.recalled is not None) == sharp
+        if view.recalled is not None:
+            inside = (view.recalled > 0.5).mean()
             assert inside > 0.05
+            view.recalled[:] = 0
+            view.recalled[100:120, 100:120], view.recalled[150:152, 150:152] = 1, 1
+            drops = label(model._read(view, request))[1]
+            assert drops == 2, "what is recalled keeps its smallest parts"
 
 
 def test_a_spoilt_memory_is_refused(coded: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from planner.grammar import Answer
 from planner.llava_planner import LlavaPlanner
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, said_about, stands
+from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, stands
 from planner.places_train import PlacesTask, PlacesTrainConfig, spoken_examples, unit_box
 from runtime.seeding import torch_generator
 from runtime.training import FitConfig, fit
@@ -139,13 +139,3 @@ def test_dialogues_give_what_each_turn_adds(corpus):
     assert "small" in second.said[0]
     assert (second.picture == label_colour("boy")).all(axis=2).any()
     assert not (first.picture == label_colour("boy")).all(axis=2).any()
-
-
-def test_what_is_said_is_found_round_the_last_mention():
-    words = Vocabulary("tiny", ENTRIES)
-    before, after = said_about("a boy. A small Dog in the upper left corner, ok", "dog", words)
-    assert before[-2:] == ("a", "small")
-    assert after[:5] == ("in", "the", "upper", "left", "corner")
-    assert said_about("a boy", "dog", words) == ((), ())
-    sought = Sought(picture(0), Answer(label="dog"), (before, after))
-    assert "right" in sought.flipped().said[1]
