@@ -10,8 +10,9 @@ from scene.vocabulary import Vocabulary
 
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
-HALVES = {half: [json.loads(line) for line in (DATA / "held_out" / f"home_{half}.jsonl").open()]
-          for half in ("dev", "final")}  # fmt: skip
+SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
+        for name in ("dev", "final", "dev2")}  # fmt: skip
+HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
 
@@ -36,9 +37,14 @@ def test_two_hundred_prompts_in_two_halves_of_the_same_mix():
         assert abs(counts[0] - counts[1]) <= 1
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_every_label_is_known(half):
-    for line in HALVES[half]:
+def test_the_second_development_set_is_new():
+    assert len(SETS["dev2"]) == len({line["id"] for line in SETS["dev2"]}) == 240
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 440
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_label_is_known(name):
+    for line in SETS[name]:
         for item in line["objects"]:
             assert set(item["any_of"]) <= set(WORLD.labels)
             assert item["count"] >= 1
@@ -51,7 +57,7 @@ def test_no_template_borrows_from_the_held_out_prompts():
     book = load_phrases(DATA / "home_phrases.yaml")
     carriers = [*book.lists, *book.counts, *book.relations, *book.people, *book.themed]
     carriers += [theme for themes in book.themes.values() for theme in themes]
-    taken = {run: line["id"] for prompts in HALVES.values() for line in prompts for run in runs(masked(line["prompt"]))}
+    taken = {run: line["id"] for prompts in SETS.values() for line in prompts for run in runs(masked(line["prompt"]))}
     assert taken
     shared = {(carrier, taken[run]) for carrier in carriers for run in runs(masked(carrier)) if run in taken}
     assert not shared
