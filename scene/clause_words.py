@@ -25,8 +25,12 @@ _MORE: dict[str, Relation] = {
     "at the side of": "next to", "by the side of": "next to", "on either side of": "next to",
     "either side of": "next to", "on both sides of": "next to", "not far from": "next to",
     "before": "in front of", "ahead of": "in front of", "at the foot of": "in front of",
+    "around": "next to", "all around": "next to", "draped over": "on",
+    "draped across": "on", "slung over": "on", "slung across": "on", "thrown over": "on", "thrown across": "on",
+    "folded over": "on", "spread over": "on", "spread across": "on", "laid across": "on", "sprawled across": "on",
     "inside": "inside", "inside of": "inside", "within": "inside", "in": "inside", "into": "inside",
 }  # fmt: skip
+_ROUND = "round"  # an adjective as often: "a round rug"
 BEHIND = ("behind", "in back of", "at the back of")
 # Said of something named before: "with a lamp above".
 ALONE: dict[str, Relation] = {
@@ -37,7 +41,7 @@ ALONE: dict[str, Relation] = {
 }  # fmt: skip
 # Phrases that place something in a way for which there is no relation; what follows them is an object all the same.
 ELSEWISE = (
-    "opposite", "opposite to", "across from", "facing", "around", "against", "lean on", "leans on", "leaning on",
+    "opposite", "opposite to", "across from", "facing", "against", "lean on", "leans on", "leaning on",
     "leaning against", "at", "from", "through", "past", "towards", "for", "like",
 )  # fmt: skip
 _BEARING = (
@@ -54,7 +58,10 @@ _TOGETHER = (
 _VERBS = (
     "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies",
     "lying", "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep",
-    "sleeps", "wait", "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all",
+    "sleeps", "wait", "waits", "waiting", "placed", "put", "parked", "perched", "be", "left on", "left in", "all", "goes", "go", "went", "stood", "sat", "hung", "lay", "leant", "propped",
+    "squeeze in", "squeezed in", "fit in", "throw in", "bring in", "there is", "there are", "there's", "comes", "add",
+    "draw", "show", "want", "i want", "i'd like", "we want", "we'd like", "i see", "you see", "we have", "i have",
+    "we've got", "i've got", "you'll find", "you will find", "now", "please",
 )  # fmt: skip
 _SIDE = (
     r"(?:(?:on|to|at|off to) (?:the |its |his |her |their )?(?:far )?|(?:far )?)(?:left|right)(?:-hand| hand)?"
@@ -80,7 +87,8 @@ _TOKENS = re.compile(
             rf"(?P<containing>\b(?:{_any(_CONTAINING)})\b)",
             r"(?P<between>\b(?:in )?between\b)",
             rf"(?P<side>\b(?:{_SIDE}))",
-            rf"(?P<relation>\b(?:{_any([*PHRASES, *_MORE, *ALONE, *BEHIND, *ELSEWISE])})\b)",
+            rf"(?P<relation>\b(?:{_any([*PHRASES, *_MORE, *ALONE, *BEHIND, *ELSEWISE])})\b|"
+            rf"\b(?<!\ba )(?<!\bthe ){_ROUND}(?=\s+(?:an?|the|it|them|this|that|my|our|his|her)\b))",
             r"(?P<pronoun>\b(?:it|them|they|itself)\b(?!'))",
             r"(?P<which>\b(?:which|whom)\b)",
             r"(?P<with>\b(?:with|has|have|having|featuring)\b)",
@@ -122,4 +130,4 @@ def _blanked(text: str, named: Sequence[Mention]) -> str:
 
 def relation_of(words: str) -> Relation | None:
     """The relation that a phrase says; None: none, or one that `INVERSE` turns round."""
-    return PHRASES.get(words) or _MORE.get(words) or ALONE.get(words)
+    return PHRASES.get(words) or _MORE.get(words) or ALONE.get(words) or ("next to" if words == _ROUND else None)

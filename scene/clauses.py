@@ -157,6 +157,8 @@ class Walker:
     def _end_sentence(self) -> None:
         if self.subject and not self.belongs_to_earlier:
             self.earlier = self.subject
+        elif not self.subject and self.object:
+            self.earlier = [self.object]
         self.subject, self.object, self.settled, self.verb, self.due = [], None, False, False, None
         self.belongs = self.belongs_to_earlier = False
 
@@ -267,12 +269,30 @@ class Walker:
         last = [[self.object]] if self.object and self.object not in self.subject else []
         options = [*last, *options] if near and not self._told_of(self.earlier) else [*options, *last]
         options = [each for each in options if each]
+        if last and (self._is_contrast(words) or self._is_topic(last[0][0])):
+            options = [*last, *options]
+        if self.tokens[i + 1 : i + 2] and self.tokens[i + 1].kind == "pronoun":
+            several = self.tokens[i + 1].words in ("them", "they")
+            options = [each for each in options if (len(each) > 1 or each[-1].count > 1) == several] or options
+        if relation_of(words) == "below":
+            options = [each for each in options if self.kind(each[-1].label) != "surface"] or options
         if relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
         return options[0] if options else []
 
+    def _is_contrast(self, words: str) -> bool:
+        """Whether a side is the other side of what the last relation spoke of: "left of the window, right of it"."""
+        sides = ("left of", "right of")
+        return bool(self.found) and relation_of(words) in sides and self.found[-1].relation in sides
+
+    def _is_topic(self, mention: Mention) -> bool:
+        """Whether something was an object twice or is named by more than one relation."""
+        return len({each.first.start for each in self.found if each.second.label == mention.label}) > 1
+
     def _starts(self, i: int) -> bool:
         """Whether the relation at `i` opens a sentence or follows a stop or an "and"."""
+        while i > 1 and self.tokens[i - 1].kind == "verb" and self.tokens[i - 2].kind == "end":
+            i -= 1
         if i == 0:
             return not self.text[: self.tokens[0].start].split() or self.tokens[0].kind == "relation"
         return self.tokens[i - 1].kind in ("stop", "and", "end")
@@ -344,10 +364,13 @@ class Walker:
         side: Relation = "left of" if re.search(r"\bleft\b", token.words) else "right of"
         of = self.earlier if re.search(r"\b(?:its|his|her|their)\b", token.words) else []
         follows = self.tokens[i + 1 : i + 3]
-        if follows and follows[0].words == ":":
+        if follows and (follows[0].words == ":" or (follows[0].words == "," and self._opens(i))):
             follows = follows[1:]
         while follows and follows[0].kind == "verb":
             follows = follows[1:]
+        contrast = self.object if self.found and self.found[-1].relation in ("left of", "right of") else None
+        if contrast is not None and self.found[-1].second is contrast and not of:
+            of = [contrast]
         if self._starts(i) and follows and follows[0].kind == "name":
             self.due, self.settled = (side, of or []), True
         elif self.subject:
@@ -357,6 +380,12 @@ class Walker:
             self._place_side(who, side, of, token)
             self.settled = True
         return i + 1
+
+    def _opens(self, i: int) -> bool:
+        """Whether a token is the first of a sentence, an "and" aside."""
+        while i and self.tokens[i - 1].kind == "and":
+            i -= 1
+        return i == 0 or self.tokens[i - 1].kind == "end"
 
     def _place_side(self, who: list[Mention], side: Relation, of: list[Mention], token: Token) -> None:
         self._say(who, side, of, token)

@@ -17,19 +17,39 @@ _SHADES = {
     "navy": "blue", "azure": "blue", "indigo": "blue", "cobalt": "blue", "sky-blue": "blue", "teal": "turquoise",
     "violet": "purple", "magenta": "pink", "gray": "grey", "charcoal": "grey", "gold": "golden", "ivory": "cream",
     "emerald": "green", "lime": "green", "mint": "green", "khaki": "green", "amber": "orange", "tan": "beige",
-    "chestnut": "brown", "mauve": "lilac",
+    "chestnut": "brown", "mauve": "lilac", "mustard": "yellow", "blonde": "yellow", "ochre": "yellow",
+    "canary": "yellow", "saffron": "yellow", "rust": "orange", "tangerine": "orange",
+    "apricot": "orange", "coral": "orange", 
+    "claret": "red", "vermilion": "red", "vermillion": "red", "brick-red": "red", "ruby-red": "red",
+    "wine-red": "red", "sapphire": "blue", "ultramarine": "blue", "cerulean": "blue",
+    "midnight-blue": "blue", "aqua": "turquoise", "aquamarine": "turquoise", "cyan": "turquoise", 
+    "aubergine": "purple", "lilac-coloured": "lilac", "fuchsia": "pink",
+    "cerise": "pink", "rose-pink": "pink", "blush": "pink", 
+    "caramel": "brown", 
+    "jet-black": "black", "snow-white": "white", "whitewashed": "white", "chalk-white": "white",
+    "slate-grey": "grey", "ash-grey": "grey", "anthracite": "grey", 
+    "taupe": "beige", "ecru": "beige", "off-white": "cream",
+    "gilt": "golden", "gilded": "golden", 
+    "olive": "green", "sage": "green", "moss": "green", "forest-green": "green", 
+    "silvery": "silver", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
+_SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|proper|pure|rich|soft)\s+)*"
 _SAID_AFTER = re.compile(
-    r"\s+(?:is|are|should be|must be|has to be|have to be|in|painted|coloured|colored)\s+"
-    r"(?:(?:bright|dark|light|pale|deep|all|completely|really|very)\s+)*(?P<colour>[a-z-]+)\b"
+    r"(?:\s*,)?\s+(?:(?:that|which)\s+)?(?:is|are|was|were|should be|must be|has to be|have to be|to be|in|painted|dyed|"
+    rf"coloured|colored|upholstered in|covered in|done in)\s+(?:painted\s+|in\s+)?{_SHADED}(?P<colour>[a-z-]+)\b"
 )
+_ASKED = re.compile(rf"\s+{_SHADED}(?P<colour>[a-z-]+)\b")  # "was the kettle red", "paint the door blue"
+_ASKING = re.compile(r"\b(?:is|are|was|were|paint|painted|make|keep|want|spray|dye)\s+(?:the|my|our|his|her|their|that|this)\s+$")
+_GIVEN = re.compile(rf"\b(?:go|paint|do|be|use)\s+{_SHADED}(?P<colour>[a-z-]+)\s+(?:on|for|over)\s+(?:the|my|our|his|her)\s+$")
 LOOK_BACK = 5
 
 
 def plain_colour(word: str) -> str | None:
     """The colour of `PLAIN` that a word means; None where it is none."""
-    return word if word in PLAIN else _SHADES.get(word)
+    if word in PLAIN or word in _SHADES:
+        return word if word in PLAIN else _SHADES[word]
+    return plain_colour(word.rpartition("-")[2]) if "-" in word else None  # "bottle-green"
 
 
 def asked_colours(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -40,7 +60,8 @@ def asked_colours(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     lowered = text.lower()
     found: dict[str, list[str]] = {}
     for mention in vocabulary.find(lowered):
-        colour = _before(lowered[: mention.start]) or _after(lowered[mention.end :])
+        before, after = lowered[: mention.start], lowered[mention.end :]
+        colour = _before(before) or _after(after) or _asked(before, after)
         if colour is not None:
             found.setdefault(mention.label, []).append(colour)
     return found
@@ -57,6 +78,12 @@ def _before(text: str) -> str | None:
             break
         colour = plain_colour(word) or colour  # the first of "black and white" stays
     return colour
+
+
+def _asked(before: str, after: str) -> str | None:
+    """A colour that the words around a name give it: "was the kettle red", "paint the door blue", "go navy on it"."""
+    match = (_ASKED.match(after) if _ASKING.search(before) else None) or _GIVEN.search(before)
+    return plain_colour(match["colour"]) if match else None
 
 
 def _after(text: str) -> str | None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 NUMBER_WORDS = {
     "a": 1, "an": 1, "one": 1, "another": 1, "two": 2, "both": 2, "couple": 2, "pair": 2, "three": 3, "several": 3,
     "few": 3, "some": 2, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "single": 1, "twin": 2, "trio": 3, "many": 3, "eleven": 11, "twelve": 12, "half-dozen": 6,
+    "single": 1, "twin": 2, "trio": 3, "many": 3, "eleven": 11, "twelve": 12, "half-dozen": 6, "thirteen": 13,
+    "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+    "quartet": 4, "lone": 1, "solitary": 1,
 }  # fmt: skip
 DETERMINERS = (
     frozenset(NUMBER_WORDS) | {"dozen"} | frozenset("the his her their its my your our this these those some".split())
@@ -65,6 +67,34 @@ _VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|
 _OPENING = re.compile(
     r"\W*(?:(?:please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
     r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
+)
+_EACH = re.compile(
+    r"(?:\s+(?!and\b|with\b|on\b|at\b|in\b|by\b|to\b)[a-z-]+){0,3}\s+(?:on|at|to|by|in|down)\s+(?P<of>each|either|both|every)\b"
+    r"(?:\s+(?P<side>sides?|ends?|corners?|hands?|flanks?)\b|\s+of\s+(?:them|these|those)\b)?"
+)
+_EACH_BEFORE = re.compile(
+    r"\b(?:on|at|to|by) (?:either|each|both) (?:sides?|ends?)(?: of (?:it|them|(?:the|a|an|my|our|his|her) [a-z' -]+))?"
+    r"\s*,?\s*(?:(?:stands?|sits?|is|there's|there is|hangs?|goes|put|place|i'd like|we want)\s+)*(?:an?|one)\s+"
+    r"(?:[a-z-]+\s+){0,2}$"
+)
+_OWNER = re.compile(r"(?:'s|s'|')\s+(?!(?:an?|the|in|on|at|by|not|been|got|there|here|his|her|my|their|now|also)\b)"
+                    r"(?![a-z]+ing\b)[a-z]")
+_SPEAKS = re.compile(
+    r"\s+(?:(?:always|never|still|really|only|just|once|has|have|had|would|will|is|was)\s+)*(?:not\s+)?"
+    r"(?:insists?|insisted|wants?|wanted|says?|said|likes?|liked|loves?|loved|hates?|hated|thinks?|thought|asked|asks|"
+    r"reckons?|reckoned|bought|buys|gave|gives|left|made|makes|passed|promised|swears?|told|tells|keeps|kept|prefers?|"
+    r"preferred|calls?|called|hung|built|painted|found|brought|brings|amused|picked|chose|inherited|collects?|"
+    r"collected|dreams?|dreamt|needs?|needed|deals?|remembers?|begged|requested|suggests?|suggested)\b"
+)
+_KIN_BEFORE = re.compile(r"\b(?:my|our|the|his|her|their|your)\s+(?:[a-z-]+\s+)?$")
+_MEANT_FOR = re.compile(
+    r"\b(?:for|to please|to surprise|from|like|belonged to|belongs to|given by|thanks to|according to)\s+"
+    r"(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
+)
+_ANOTHER = re.compile(
+    r"(?<=[,;] )(?:and )?(?P<number>another|a second|a third)(?: one)?(?=\s*(?:,? (?:on|to|at|in|by|under|above|beside|next|"
+    r"behind|near|over|below)\b|[,.;!?]|$))|\band (?P<other>another|a second)(?: one)?(?= (?:on|to|at|in|by|under|above|beside|"
+    r"next|behind|near|over|below)\b)"
 )
 _PICTURED = re.compile(r"\s*(?:of|with|where|showing|in which|that shows)\b")
 
@@ -186,6 +216,7 @@ def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
             or _is_verb(text, name)
             or _is_frame(text, name, asked)
             or _is_part(text, name, asked)
+            or _is_bystander(text, name)
         ):
             before = (name, negated)
             continue
@@ -197,11 +228,51 @@ def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
             count, told = _number_after(text[name.end :], count)
         elif name.plural:
             count = _mended_number(text[name.end :], count)
+        if count == 1 and name.counted:
+            count, told = _one_each(text, name, found, told)
         mention = _named_before(text, Mention(name.label, count, name.start, name.end, told=told), found)
         found.append(replace(mention, adds=_adds(text, mention, found)))
         asked.append(name)
         before = (name, False)
-    return _without_headings(text, found)
+    return _with_others(text, _without_headings(text, found))
+
+
+def _one_each(text: str, name: Name, found: Sequence[Mention], told: bool) -> tuple[int, bool]:
+    """How many "a lamp on either side" or "a candle on each table" asks for."""
+    after = _EACH.match(text[name.end :])
+    if after and after["side"]:
+        return (4 if after["side"].startswith("corner") else 2), True
+    if after and after["of"] != "either":
+        rest = text[name.end + after.end() :]
+        singular = [each for each in found if each.count > 1]
+        if singular and re.match(r"\s*(?:of\b|one\b|[,.;!?]|$|[a-z])", rest):
+            return min(singular[-1].count, MOST), True
+    if _EACH_BEFORE.search(text[: name.start]):
+        return 2, True
+    return 1, told
+
+
+def _is_bystander(text: str, name: Name) -> bool:
+    """Whether a person is only spoken of: owns or says something, or is the one that it is for."""
+    if not name.person:
+        return False
+    before, after = text[: name.start], text[name.end :]
+    if _OWNER.match(after) and not name.own:
+        return True
+    return bool((_KIN_BEFORE.search(before) and _SPEAKS.match(after)) or _MEANT_FOR.search(before))
+
+
+def _with_others(text: str, found: Sequence[Mention]) -> list[Mention]:
+    """Adds what "another to its right" means: one more of what was named before it."""
+    more = []
+    for match in _ANOTHER.finditer(text):
+        earlier = [each for each in found if each.end <= match.start()]
+        ones = [each for each in earlier if re.search(r"\b(?:one|an?)\s+(?:[a-z-]+\s+)*$", text[: each.start])]
+        same = [each for each in ones if re.search(r"\bone\s+(?:[a-z-]+\s+)*$", text[: each.start])] or ones[:1]
+        if same:
+            word = "number" if match["number"] else "other"
+            more.append(Mention(same[-1].label, 1, match.start(word), match.end(word), adds=True, told=True))
+    return sorted([*found, *more], key=lambda mention: mention.start)
 
 
 def _describes(text: str, name: Name, follows: Name | None) -> bool:
@@ -275,7 +346,8 @@ def _named_before(text: str, mention: Mention, found: Sequence[Mention]) -> Ment
     for earlier in reversed(found):
         if earlier.label == mention.label:
             return mention
-        if text[earlier.start : earlier.end].endswith(" " + word):
+        before = text[earlier.start : earlier.end]
+        if before.endswith(word) and before != word:
             return replace(mention, label=earlier.label)
     return mention
 
