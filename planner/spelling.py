@@ -13,6 +13,10 @@ MIN_LETTERS = 4
 FEWEST_ELSE = 6  # of words that do not stand in the world file: short ones look like too much else
 LONG_LETTERS = 7  # from here on two slips are forgiven
 _WORD = re.compile(r"[A-Za-z]+")
+_GRAMMAR = (
+    "three", "four", "five", "seven", "eight", "nine", "twelve", "behind", "beside", "between", "under", "above",
+    "below", "green", "yellow", "orange", "purple", "brown", "black", "white", "grey",
+)  # fmt: skip
 _ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
 
 
@@ -34,7 +38,16 @@ class Speller:
         """What may be meant: letters run together -> as the vocabulary writes it."""
         found = {"".join(_WORD.findall(form)).lower(): form for form in self._vocabulary.forms()}
         found |= {form.lower(): form for form in self._vocabulary.forms() if _WORD.fullmatch(form)}
-        return {letters: form for letters, form in found.items() if len(letters) >= self._fewest(form)}
+        found = {letters: form for letters, form in found.items() if len(letters) >= self._fewest(form)}
+        return found | {word: word for word in _GRAMMAR}
+
+    @cached_property
+    def _targets_by_start(self) -> dict[tuple[str, int], dict[str, str]]:
+        """`_targets` by first letter and length."""
+        found: dict[tuple[str, int], dict[str, str]] = {}
+        for letters, form in self._targets.items():
+            found.setdefault((letters[0], len(letters)), {})[letters] = form
+        return found
 
     def _fewest(self, form: str) -> int:
         return MIN_LETTERS if self._vocabulary.plain.exact(form) else FEWEST_ELSE
@@ -57,6 +70,8 @@ class Speller:
 
         def mend(match: re.Match[str]) -> str:
             word, at = match.group(), next(i for i, each in enumerate(matches) if each.start() == match.start())
+            if word.istitle() and re.search(r"[a-z,;] $", text[: match.start()]) and not text.istitle():
+                return word  # somebody's name
             beside = {each.group().lower() for each in (*matches[max(0, at - 1) : at], *matches[at + 1 : at + 2])}
             meant = self._meant(word.lower(), beside)
             if meant is None:
@@ -67,7 +82,7 @@ class Speller:
         return _WORD.sub(mend, text), tuple(notes)
 
     def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
-        if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts:
+        if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts or word in _GRAMMAR:
             return None
         rare = self._rare(word)
         if word in self._targets and rare:
@@ -75,8 +90,10 @@ class Speller:
         if word in self._vocabulary.ordinary or (rare and self._is_inflected(word)):
             return None
         parts = {part: part for part, others in self._parts.items() if others & set(beside)}
-        for targets in (self._targets, parts):
-            most = 1 if len(word) < LONG_LETTERS or not rare else 2
+        most = 1 if len(word) < LONG_LETTERS or not rare else 2
+        lengths = range(len(word) - most, len(word) + most + 1)
+        alike = [self._targets_by_start.get((word[0], length), {}) for length in lengths]
+        for targets in ({letters: form for each in alike for letters, form in each.items()}, parts):
             near = (
                 letters
                 for letters in targets

@@ -31,21 +31,7 @@ _CARRIERS = frozenset(
 )
 _PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
 _HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
-_NO_INSIDE = (
-    "window",
-    "door",
-    "wall",
-    "curtain",
-    "rug",
-    "bench",
-    "chair",
-    "table",
-    "stool",
-    "sofa",
-    "bed",
-    "mat",
-    "desk",
-)
+_NO_INSIDE = tuple("window door wall curtain rug bench chair table stool sofa bed mat desk".split())
 
 
 @dataclass(frozen=True)
@@ -278,6 +264,7 @@ class Walker:
             options = [each for each in options if self.kind(each[-1].label) != "surface"] or options
         if relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
+            options.sort(key=lambda each: self.kind(each[-1].label) != "furniture")
         return options[0] if options else []
 
     def _is_contrast(self, words: str) -> bool:

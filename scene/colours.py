@@ -19,29 +19,33 @@ _SHADES = {
     "emerald": "green", "lime": "green", "mint": "green", "khaki": "green", "amber": "orange", "tan": "beige",
     "chestnut": "brown", "mauve": "lilac", "mustard": "yellow", "blonde": "yellow", "ochre": "yellow",
     "canary": "yellow", "saffron": "yellow", "rust": "orange", "tangerine": "orange",
-    "apricot": "orange", "coral": "orange", 
+    "apricot": "orange", "coral": "orange",
     "claret": "red", "vermilion": "red", "vermillion": "red", "brick-red": "red", "ruby-red": "red",
     "wine-red": "red", "sapphire": "blue", "ultramarine": "blue", "cerulean": "blue",
-    "midnight-blue": "blue", "aqua": "turquoise", "aquamarine": "turquoise", "cyan": "turquoise", 
+    "midnight-blue": "blue", "aqua": "turquoise", "aquamarine": "turquoise", "cyan": "turquoise",
     "aubergine": "purple", "lilac-coloured": "lilac", "fuchsia": "pink",
-    "cerise": "pink", "rose-pink": "pink", "blush": "pink", 
-    "caramel": "brown", 
+    "cerise": "pink", "rose-pink": "pink", "blush": "pink",
+    "caramel": "brown",
     "jet-black": "black", "snow-white": "white", "whitewashed": "white", "chalk-white": "white",
-    "slate-grey": "grey", "ash-grey": "grey", "anthracite": "grey", 
+    "slate-grey": "grey", "ash-grey": "grey", "anthracite": "grey",
     "taupe": "beige", "ecru": "beige", "off-white": "cream",
-    "gilt": "golden", "gilded": "golden", 
-    "olive": "green", "sage": "green", "moss": "green", "forest-green": "green", 
+    "gilt": "golden", "gilded": "golden",
+    "olive": "green", "sage": "green", "moss": "green", "forest-green": "green",
     "silvery": "silver", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|proper|pure|rich|soft)\s+)*"
+_SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|pure|rich|soft)\s+)*"
+_THE = r"(?:the|my|our|his|her|their|that|this)\s+$"
 _SAID_AFTER = re.compile(
-    r"(?:\s*,)?\s+(?:(?:that|which)\s+)?(?:is|are|was|were|should be|must be|has to be|have to be|to be|in|painted|dyed|"
-    rf"coloured|colored|upholstered in|covered in|done in)\s+(?:painted\s+|in\s+)?{_SHADED}(?P<colour>[a-z-]+)\b"
+    r"(?:\s*,)?\s+(?:(?:that|which)\s+)?"
+    r"(?:is|are|was|were|should be|must be|has to be|have to be|to be|in|painted|dyed|coloured|colored|covered in|"
+    r"done in)\s+"
+    rf"(?:painted\s+|in\s+)?{_SHADED}(?P<colour>[a-z-]+)\b"
 )
 _ASKED = re.compile(rf"\s+{_SHADED}(?P<colour>[a-z-]+)\b")  # "was the kettle red", "paint the door blue"
-_ASKING = re.compile(r"\b(?:is|are|was|were|paint|painted|make|keep|want|spray|dye)\s+(?:the|my|our|his|her|their|that|this)\s+$")
-_GIVEN = re.compile(rf"\b(?:go|paint|do|be|use)\s+{_SHADED}(?P<colour>[a-z-]+)\s+(?:on|for|over)\s+(?:the|my|our|his|her)\s+$")
+_ASKING = re.compile(rf"\b(?:is|are|was|were|paint|painted|make|keep|want|spray|dye)\s+{_THE}")
+_GIVEN = re.compile(rf"\b(?:go|paint|do|be|use)\s+{_SHADED}(?P<colour>[a-z-]+)\s+(?:on|for|over)\s+{_THE}")
 LOOK_BACK = 5
 
 
@@ -49,7 +53,8 @@ def plain_colour(word: str) -> str | None:
     """The colour of `PLAIN` that a word means; None where it is none."""
     if word in PLAIN or word in _SHADES:
         return word if word in PLAIN else _SHADES[word]
-    return plain_colour(word.rpartition("-")[2]) if "-" in word else None  # "bottle-green"
+    first, _, last = word.removesuffix("-coloured").removesuffix("-colored").rpartition("-")
+    return plain_colour(last) if first or last != word else None  # "bottle-green", "cream-coloured"
 
 
 def asked_colours(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -74,7 +79,7 @@ def _before(text: str) -> str | None:
     clause = re.split(r"[,.;:!?()]", text)[-1]
     colour = None
     for word in reversed(_WORD.findall(clause)[-LOOK_BACK:]):
-        if word in DETERMINERS or word in PREPOSITIONS:
+        if word in DETERMINERS or word in PREPOSITIONS or (word == "and" and colour is None):
             break
         colour = plain_colour(word) or colour  # the first of "black and white" stays
     return colour

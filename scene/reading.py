@@ -69,34 +69,41 @@ _OPENING = re.compile(
     r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
 )
 _EACH = re.compile(
-    r"(?:\s+(?!and\b|with\b|on\b|at\b|in\b|by\b|to\b)[a-z-]+){0,3}\s+(?:on|at|to|by|in|down)\s+(?P<of>each|either|both|every)\b"
-    r"(?:\s+(?P<side>sides?|ends?|corners?|hands?|flanks?)\b|\s+of\s+(?:them|these|those)\b)?"
+    r"(?:\s+(?!and\b|with\b|on\b|at\b|in\b|by\b|to\b)[a-z-]+){0,3}\s+(?:on|at|to|by|in|down)\s+"
+    r"(?P<of>each|either|both|every)\b(?:\s+(?P<side>sides?|ends?|corners?|hands?|flanks?)\b)?"
 )
 _EACH_BEFORE = re.compile(
-    r"\b(?:on|at|to|by) (?:either|each|both) (?:sides?|ends?)(?: of (?:it|them|(?:the|a|an|my|our|his|her) [a-z' -]+))?"
-    r"\s*,?\s*(?:(?:stands?|sits?|is|there's|there is|hangs?|goes|put|place|i'd like|we want)\s+)*(?:an?|one)\s+"
+    r"\b(?:on|at|to|by) (?:either|each|both) (?:sides?|ends?)"
+    r"(?: of (?:it|them|(?:the|a|an|my|our|his|her) [a-z' -]+))?\s*,?\s*"
+    r"(?:(?:stands?|sits?|is|there's|there is|hangs?|goes|put|place|i'd like|we want)\s+)*(?:an?|one)\s+"
     r"(?:[a-z-]+\s+){0,2}$"
 )
-_OWNER = re.compile(r"(?:'s|s'|')\s+(?!(?:an?|the|in|on|at|by|not|been|got|there|here|his|her|my|their|now|also)\b)"
-                    r"(?![a-z]+ing\b)[a-z]")
+_OWNER = re.compile(
+    r"(?: [a-z]+)?(?:'s|s'|')\s+(?!(?:an?|the|in|on|at|by|not|been|got|there|here|his|her|my|their|now|also)\b)"
+    r"(?![a-z]+ing\b)[a-z]"
+)
 _SPEAKS = re.compile(
     r"\s+(?:(?:always|never|still|really|only|just|once|has|have|had|would|will|is|was)\s+)*(?:not\s+)?"
     r"(?:insists?|insisted|wants?|wanted|says?|said|likes?|liked|loves?|loved|hates?|hated|thinks?|thought|asked|asks|"
     r"reckons?|reckoned|bought|buys|gave|gives|left|made|makes|passed|promised|swears?|told|tells|keeps|kept|prefers?|"
     r"preferred|calls?|called|hung|built|painted|found|brought|brings|amused|picked|chose|inherited|collects?|"
-    r"collected|dreams?|dreamt|needs?|needed|deals?|remembers?|begged|requested|suggests?|suggested)\b"
+    r"collected|supplied|supplies|drove|drives|lent|sold|fixed|carved|knitted|dreams?|dreamt|needs?|needed|deals?|remembers?|begged|requested|suggests?|suggested)\b"
 )
 _KIN_BEFORE = re.compile(r"\b(?:my|our|the|his|her|their|your)\s+(?:[a-z-]+\s+)?$")
+_CALLED = frozenset(
+    "dad daddy pop papa mum mummy mom mommy mama grandad granddad grandpa gramps gran granny grandma nan nana nanna "
+    "auntie aunt uncle".split()
+)
 _MEANT_FOR = re.compile(
-    r"\b(?:for|to please|to surprise|from|like|belonged to|belongs to|given by|thanks to|according to)\s+"
-    r"(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
+    r"\b(?:for|to please|to surprise|from|like|look|dear|hey|belonged to|belongs to|given by|thanks to|according to|"
+    r"i was|as|of (?=my|our|his|her|their))\s+(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
 )
+_WHERE = r"(?:on|to|at|in|by|under|above|beside|next|behind|near|over|below)\b"
 _ANOTHER = re.compile(
-    r"(?<=[,;] )(?:and )?(?P<number>another|a second|a third)(?: one)?(?=\s*(?:,? (?:on|to|at|in|by|under|above|beside|next|"
-    r"behind|near|over|below)\b|[,.;!?]|$))|\band (?P<other>another|a second)(?: one)?(?= (?:on|to|at|in|by|under|above|beside|"
-    r"next|behind|near|over|below)\b)"
+    rf"(?:(?<=[,;] )(?:and )?|\band )(?P<another>(?:another|a second|a third)(?: one)?)(?= {_WHERE}|\s*,? {_WHERE}|"
+    r"\s*(?:[,.;!?]|$))"
 )
-_PICTURED = re.compile(r"\s*(?:of|with|where|showing|in which|that shows)\b")
+_PICTURED = re.compile(r"\s*(?::|of|from|with|where|showing|in which|that shows)\b")
 
 
 @dataclass(frozen=True)
@@ -242,11 +249,9 @@ def _one_each(text: str, name: Name, found: Sequence[Mention], told: bool) -> tu
     after = _EACH.match(text[name.end :])
     if after and after["side"]:
         return (4 if after["side"].startswith("corner") else 2), True
-    if after and after["of"] != "either":
-        rest = text[name.end + after.end() :]
-        singular = [each for each in found if each.count > 1]
-        if singular and re.match(r"\s*(?:of\b|one\b|[,.;!?]|$|[a-z])", rest):
-            return min(singular[-1].count, MOST), True
+    several = [each.count for each in found if each.count > 1]
+    if after and several and after["of"] != "either":
+        return min(several[-1], MOST), True
     if _EACH_BEFORE.search(text[: name.start]):
         return 2, True
     return 1, told
@@ -259,19 +264,18 @@ def _is_bystander(text: str, name: Name) -> bool:
     before, after = text[: name.start], text[name.end :]
     if _OWNER.match(after) and not name.own:
         return True
-    return bool((_KIN_BEFORE.search(before) and _SPEAKS.match(after)) or _MEANT_FOR.search(before))
+    spoken_of = bool(_KIN_BEFORE.search(before)) or text[name.start : name.end] in _CALLED
+    return bool((spoken_of and _SPEAKS.match(after)) or _MEANT_FOR.search(before))
 
 
 def _with_others(text: str, found: Sequence[Mention]) -> list[Mention]:
     """Adds what "another to its right" means: one more of what was named before it."""
     more = []
     for match in _ANOTHER.finditer(text):
-        earlier = [each for each in found if each.end <= match.start()]
-        ones = [each for each in earlier if re.search(r"\b(?:one|an?)\s+(?:[a-z-]+\s+)*$", text[: each.start])]
-        same = [each for each in ones if re.search(r"\bone\s+(?:[a-z-]+\s+)*$", text[: each.start])] or ones[:1]
+        earlier = [each for each in found if each.end <= match.start() and each.told and each.count == 1]
+        same = [each for each in earlier if text[: each.start].endswith("one ")] or earlier[:1]
         if same:
-            word = "number" if match["number"] else "other"
-            more.append(Mention(same[-1].label, 1, match.start(word), match.end(word), adds=True, told=True))
+            more.append(Mention(same[-1].label, 1, *match.span("another"), adds=True, told=True))
     return sorted([*found, *more], key=lambda mention: mention.start)
 
 

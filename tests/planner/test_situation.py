@@ -26,7 +26,8 @@ ENGLISH = {"beach", "where", "with", "living", "room", "sofa", "bench", "televis
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("soffa", "sofa"), ("televison", "television"), ("bunkbed", "bunk bed"), ("bunkbeds", "bunk beds"),
-     ("bnech", "bench"), ("beach", "beach"), ("xylophone", "xylophone"), ("tv", "tv"), ("sofa", "sofa")],
+     ("bnech", "bench"), ("beach", "beach"), ("Bnech", "Bnech"), ("behnid", "behind"), ("grene", "green"),
+      ("xylophone", "xylophone"), ("tv", "tv"), ("sofa", "sofa")],
 )  # fmt: skip
 def test_slips_are_mended_and_words_are_not(typed, meant):
     text, notes = Speller(HOME, lambda word: word not in ENGLISH).corrected(f"where with {typed}")

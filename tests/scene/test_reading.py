@@ -43,6 +43,14 @@ MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "bel
         ("a novel, and a man looking for his glasses", {"book": 1, "man": 1, "eyeglasses": 1}),
         ("loaves, knives and ladies", {"bread": 1, "table knife": 2, "woman": 2}),
         ("three roses", {"flowers": 1}),
+        ("sixteen tumblers", {"glass": 16}),
+        ("a bench with a barrel on either side", {"bench": 1, "barrel": 2}),
+        ("two benches, a cushioned doll on each", {"bench": 2, "doll": 2}),
+        ("on each side of the hearth stands a wing chair", {"fireplace": 1, "armchair": 2}),
+        ("one lantern left of the hedge, another to its right", {"lantern": 2, "hedge": 1}),
+        ("my uncle insists on a hammock", {"hammock": 1}),
+        ("granny's recipes and a kettle for my niece", {"kettle": 1}),
+        ("my uncle on a hammock", {"man": 1, "hammock": 1}),
     ],
 )  # fmt: skip
 def test_counts(text: str, counts: dict[str, int]) -> None:
@@ -68,6 +76,13 @@ def test_counts(text: str, counts: dict[str, int]) -> None:
         ("the cat in the basket", {("cat", "inside", "basket")}),
         ("a woman in the kitchen with a mug", set()),
         ("a sofa opposite a television", set()),
+        ("a van left of the hedge and a bus right of it", {("van", "left of", "hedge"), ("bus", "right of", "hedge")}),
+        ("two mirrors? no: two clocks on the wall, a bench under them",
+         {("cuckoo clock", "on", "wall"), ("bench", "below", "cuckoo clock")}),
+        ("four stools round a table, a round rug", {("stool", "next to", "table")}),
+        ("a towel slung over the railing", {("towel", "on", "railing")}),
+        ("left of the hedge goes a van; to its right, a bus",
+         {("van", "left of", "hedge"), ("bus", "right of", "hedge")}),
         ("a tray with a mug on it and a fork next to it", {("mug", "on", "tray"), ("fork", "next to", "tray")}),
     ],
 )  # fmt: skip
