@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,8 @@ _NOT_OBJECTS = frozenset(
     air way distance them him something someone nothing everything everyone group row fun piece
     """.split()
 )
+_INNER = re.compile(r"(?<=[\s-])\w")
+"""Where another word of a name begins."""
 
 
 class Vocabulary:
@@ -135,7 +137,7 @@ class Vocabulary:
     def _names(self, lowered: str) -> list[Name]:
         """Every name in a text, asked for or not."""
         found = []
-        for match in self._pattern.finditer(lowered):
+        for match in self._matches(lowered):
             label, is_plural = self._forms[_normal(match.group(), self._forms)]
             label = self._sense(label, match.group(), lowered)
             entry = self.entries.get(label, {})
@@ -155,6 +157,20 @@ class Vocabulary:
                 )
             )
         return found
+
+    def _matches(self, lowered: str) -> Iterator[re.Match[str]]:
+        """Forms in a text, longest first; of two that share words the later one: what a phrase ends in is what it
+        names ("wooden table", "table tennis bat")."""
+        at = 0
+        while match := self._pattern.search(lowered, at):
+            later: re.Match[str] | None = match
+            while later is not None:
+                match = later
+                starts = (word.start() for word in _INNER.finditer(lowered, match.start(), match.end()))
+                inner = (self._pattern.match(lowered, start) for start in starts)
+                later = next((each for each in inner if each and each.end() > match.end()), None)
+            yield match
+            at = match.end()
 
     def _sense(self, label: str, word: str, lowered: str) -> str:
         """What a single word means in the company of others: "glasses" beside a newspaper."""

@@ -69,3 +69,17 @@ def test_articles() -> None:
     assert PARK.with_article("owl") == "an owl"
     assert PARK.with_article("ketchup") == "ketchup"
     assert PARK.with_article("balloons", "bunch of colourful balloons") == "a bunch of colourful balloons"
+
+
+def test_what_a_phrase_ends_in_is_what_it_names() -> None:
+    words = Vocabulary(
+        "tiny",
+        {
+            "table": {"kind": "large", "synonyms": ["wooden table"]},
+            "tennis bat": {"kind": "toy", "synonyms": ["table tennis bat"]},
+            "chest": {"kind": "large", "synonyms": ["wooden chest"]},
+            "chest of drawers": {"kind": "large"},
+        },
+    )
+    found = words.find("a wooden table tennis bat on a wooden table beside a wooden chest of drawers")
+    assert [each.label for each in found] == ["tennis bat", "table", "chest of drawers"]
