@@ -33,8 +33,9 @@ _NOT_OBJECTS = frozenset(
     air way distance them him something someone nothing everything everyone group row fun piece
     """.split()
 )
-_INNER = re.compile(r"(?<=[\s-])\w")
-"""Where another word of a name begins."""
+_START, _INNER = re.compile(r"(?<![\w'-])\w"), re.compile(r"(?<=[\s-])\w")
+"""Where a name may begin, and another word within it."""
+_RUN = re.compile(r"\w+")
 
 
 class Vocabulary:
@@ -120,10 +121,29 @@ class Vocabulary:
         return forms
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        words = sorted(self._forms, key=len, reverse=True)
-        joined = "|".join(re.escape(word).replace(r"\ ", r"[\s-]+") for word in words)
-        return re.compile(rf"(?<![\w'-])(?:{joined})(?![\w-])")
+    def _by_first(self) -> dict[str, list[str]]:
+        """First word -> forms that begin with it, longest first."""
+        found: dict[str, list[str]] = {}
+        for form in sorted(self._forms, key=len, reverse=True):
+            if first := _RUN.match(form):
+                found.setdefault(first.group(), []).append(form)
+        return found
+
+    @cached_property
+    def _patterns(self) -> dict[str, re.Pattern[str]]:
+        """First word -> pattern of its forms; filled as words occur, since thousands take a second to compile."""
+        return {}
+
+    def _match(self, lowered: str, start: int) -> re.Match[str] | None:
+        """The longest form that begins there."""
+        first = _RUN.match(lowered, start)
+        if first is None or first.group() not in self._by_first:
+            return None
+        word = first.group()
+        if word not in self._patterns:
+            joined = "|".join(re.escape(form).replace(r"\ ", r"[\s-]+") for form in self._by_first[word])
+            self._patterns[word] = re.compile(rf"(?:{joined})(?![\w-])")
+        return self._patterns[word].match(lowered, start)
 
     def find(self, text: str) -> list[Mention]:
         """Categories named in `text`, in order; longest form wins; "two dogs" counts 2, a bare plural 2.
@@ -162,13 +182,16 @@ class Vocabulary:
         """Forms in a text, longest first; of two that share words the later one: what a phrase ends in is what it
         names ("wooden table", "table tennis bat")."""
         at = 0
-        while match := self._pattern.search(lowered, at):
+        for word in _START.finditer(lowered):
+            match = self._match(lowered, word.start()) if word.start() >= at else None
+            if match is None:
+                continue
             later: re.Match[str] | None = match
             while later is not None:
                 match = later
-                starts = (word.start() for word in _INNER.finditer(lowered, match.start(), match.end()))
-                inner = (self._pattern.match(lowered, start) for start in starts)
-                later = next((each for each in inner if each and each.end() > match.end()), None)
+                starts = (inner.start() for inner in _INNER.finditer(lowered, match.start(), match.end()))
+                found = (self._match(lowered, start) for start in starts)
+                later = next((each for each in found if each and each.end() > match.end()), None)
             yield match
             at = match.end()
 
