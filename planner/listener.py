@@ -66,12 +66,13 @@ def colour_codes(picture: np.ndarray) -> np.ndarray:
     return (red << 16) | (green << 8) | blue
 
 
-def heard(said: Sequence[Said], codes: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def heard(labels: Sequence[str], said: Sequence[Said], codes: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Numbers of words and boxes of names.
 
     A word's number is its checksum: no list of words is kept.
 
     Args:
+        labels: what each is about; the number of the name itself.
         said: B stretches of words.
         codes: of the layout picture of each, see `colour_codes`.
 
@@ -81,16 +82,21 @@ def heard(said: Sequence[Said], codes: Sequence[np.ndarray]) -> tuple[Tensor, Te
     """
     numbers = np.zeros((len(said), SPAN), dtype=np.int64)
     seen = np.zeros((len(said), SPAN, SEEN), dtype=np.float32)
-    for row, ((before, after), seen_by) in enumerate(zip(said, codes, strict=True)):
+    for row, (label, (before, after), seen_by) in enumerate(zip(labels, said, codes, strict=True)):
+        numbers[row, HEARD] = _number(f"<{label}>")
         for start, words in ((HEARD - len(before), before), (HEARD + 1, after)):
             for at, word in enumerate(words, start=start):
-                numbers[row, at] = 1 + zlib.crc32(word.encode()) % (KNOWN_WORDS - 1)
+                numbers[row, at] = _number(word)
                 box = Box.from_mask(shown(seen_by, word[1:-1])) if word.startswith("<") else None
                 if box is not None:
                     height, width = seen_by.shape
                     across, foot = (box.x0 + box.x1) / width - 1, 2 * box.y1 / height - 1
                     seen[row, at] = 1, across, foot, box.width / width, box.height / height
     return torch.from_numpy(numbers), torch.from_numpy(seen)
+
+
+def _number(word: str) -> int:
+    return 1 + zlib.crc32(word.encode()) % (KNOWN_WORDS - 1)
 
 
 class Listener(nn.Module):
@@ -121,6 +127,5 @@ class Listener(nn.Module):
         middle = torch.zeros(SPAN, 1, device=x.device, dtype=x.dtype)
         middle[HEARD] = 1
         x = x + self.places + middle * self.name(name)[:, None]
-        silent = (said == 0) & (middle[:, 0] == 0)
-        told: Tensor = self.tell(self.encoder(x, src_key_padding_mask=silent)[:, HEARD])
+        told: Tensor = self.tell(self.encoder(x, src_key_padding_mask=said == 0)[:, HEARD])
         return told

@@ -201,7 +201,9 @@ class PlaceHead(BoxPrior):
         planes = torch.from_numpy(np.stack([each.planes(self.resolution) for each in sought]))
         answers = [each.answer for each in sought]
         said = [each.said if self.listener is not None else ((), ()) for each in sought]
-        return planes, words.answers(answers), link_numbers(answers), *heard(said, [each.codes for each in sought])
+        codes = [each.codes for each in sought]
+        spoken = heard([answer.label for answer in answers], said, codes)
+        return planes, words.answers(answers), link_numbers(answers), *spoken
 
 
 def link_numbers(answers: Sequence[Answer]) -> Tensor:

@@ -29,7 +29,7 @@ from planner.prompt import PlannedObject, object_answer
 from runtime.config import Config
 from runtime.seeding import seeded, torch_generator
 from runtime.training import FitConfig
-from runtime.weights import save_weights
+from runtime.weights import load_weights, save_weights
 from scene.corpus.records import SceneRecord
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
@@ -48,6 +48,8 @@ class PlacesTrainConfig(Config):
 
     stage: Literal["places"] = "places"
     places: PlaceConfig = PlaceConfig()
+    start: str | None = None
+    """Exported folder of such a head to go on from; None = from nothing."""
     steps: int = Field(default=6, ge=1)
     """Objects that a scene gives."""
     dialogues: bool = False
@@ -82,6 +84,8 @@ class PlacesTask:
         self.lessons, self.held_out = (self._lessons(corpus, split) for split in ("train", "val"))
         self.words = words or base_words()
         self.head = seeded(lambda: PlaceHead(config.places, self.words.width), config.seed)
+        if config.start is not None:
+            load_weights(self.head, Path(config.start) / WEIGHTS)
         self.model: nn.Module = self.head
 
     def _lessons(self, corpus: Corpus, split: str) -> CorpusLessons:
