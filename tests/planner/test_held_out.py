@@ -11,7 +11,7 @@ from scene.vocabulary import Vocabulary
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
-        for name in ("dev", "final", "dev2")}  # fmt: skip
+        for name in ("dev", "final", "dev2", "third")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -37,9 +37,10 @@ def test_two_hundred_prompts_in_two_halves_of_the_same_mix():
         assert abs(counts[0] - counts[1]) <= 1
 
 
-def test_the_second_development_set_is_new():
+def test_the_sets_written_later_are_new():
     assert len(SETS["dev2"]) == len({line["id"] for line in SETS["dev2"]}) == 240
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 440
+    assert len(SETS["third"]) == len({line["id"] for line in SETS["third"]}) == 100
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 540
 
 
 @pytest.mark.parametrize("name", SETS)
