@@ -155,7 +155,10 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
 
     settings = config.planner
     guards = GuardConfig(
-        max_objects=config.max_objects, max_implied=settings.max_implied, min_objects=settings.min_objects
+        max_objects=config.max_objects,
+        max_named=config.max_named,
+        max_implied=settings.max_implied,
+        min_objects=settings.min_objects,
     )
     planning = PlannerConfig(guards=guards, write_boxes=config.planner.use_box)
     if config.planner.llava is not None:

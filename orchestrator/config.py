@@ -117,6 +117,8 @@ class ComposeConfig(Config):
     height: int = 512
     max_objects: int = Field(8, ge=1, le=64)
     """Objects besides surfaces (sky, grass); the loop stops there."""
+    max_named: int = Field(0, ge=0, le=64)
+    """What the prompt names may be more than `max_objects`, up to so many; 0 where `max_objects` is set by hand."""
     max_rejections: int = Field(4, ge=1, le=32)
     """Consecutive unusable answers of the models after which the run stops."""
     corrections: int = Field(2, ge=0, le=2)
@@ -168,9 +170,15 @@ def load_preset(preset: str, config: Path | None = None, overrides: Sequence[str
         if preset not in presets():
             raise UserError(f"unknown preset {preset[:60]!r}; there are: {', '.join(presets())}")
         config = asset_dir("configs") / "compose" / f"{preset}.yaml"
-    loaded = load_config(ComposeConfig, config, [*_loosened(config, overrides), *overrides])
+    loaded = load_config(ComposeConfig, config, [*_loosened(config, overrides), *_bounded(overrides), *overrides])
     loaded.size.check()
     return loaded
+
+
+def _bounded(overrides: Sequence[str]) -> list[str]:
+    """Whoever says how many objects there may be means it, whatever the prompt names."""
+    named = {override.partition("=")[0].strip() for override in overrides}
+    return ["max_named=0"] if "max_objects" in named else []
 
 
 def _loosened(config: Path, overrides: Sequence[str]) -> list[str]:

@@ -165,8 +165,13 @@ class Outlook:
             if layer.id not in self.given
             and (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
         ]
-        if len(objects) >= self.config.max_objects:
-            return f"max_objects = {self.config.max_objects} reached"
+        most = self.config.max_objects
+        if self.config.max_named > most:
+            wanted = vocabulary.counts(self.scene.prompt).items()
+            named = sum(count for label, count in wanted if vocabulary.kind(label) != "surface")
+            most = max(most, min(named, self.config.max_named))
+        if len(objects) >= most:
+            return f"max_objects = {most} reached"
         rejected = [step for step in self.history.rejected_since_placed() if step.by == "planner"]
         if len(rejected) >= self.config.max_rejections:
             return f"{len(rejected)} proposals in a row could not be used; the last: {rejected[-1].reason}"

@@ -40,6 +40,7 @@ from scene.proposal import Proposal
 from scene.seeds import StepSeed, derive_seed
 
 ROLLOUT_SHARE = 20  # one roll-out of each kind for this many single proposals: it takes about eleven
+MAX_NAMED = 24  # as in the presets: ten chairs are ten chairs
 HELD_OUT = Path(__file__).parent / "data" / "held_out"
 Show = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -131,7 +132,7 @@ def evaluate(
     folders, files = split_data(data)
     corpus = Corpus.only(folders)
     source = PlanSource(corpus, split)
-    tuned = LlavaPlanner.from_pretrained(pretrained)
+    tuned = LlavaPlanner.from_pretrained(pretrained, config=PlannerConfig(guards=GuardConfig(max_named=MAX_NAMED)))
     raw = tuned.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
     marks = [sha256_of(path) for path in sorted(pretrained.rglob("*.safetensors"))]
     log = ResultLog(json.dumps([*marks, str(corpus.path), split, seed, _code_mark()]), cache_dir() / "evaluate-planner")

@@ -29,6 +29,8 @@ class GuardConfig(Config):
     """False = the model's raw choices, for measuring."""
     max_objects: int = Field(default=8, ge=1)
     """At most this many objects in a scene."""
+    max_named: int = Field(default=0, ge=0)
+    """What the prompt names may be more than `max_objects`, up to this many."""
     repeat_cap: int = Field(default=1, ge=1)
     """How often a label may occur when the prompt names no larger number."""
     max_implied: int = Field(default=3, ge=0)
@@ -88,6 +90,11 @@ class PlanState:
         return sum(
             self.wanted[label] - self.placed.get(label, 0) for label in self.missing if label not in self.surfaces
         )
+
+    @property
+    def named(self) -> int:
+        """Objects that the prompt names, surfaces left out."""
+        return sum(count for label, count in self.wanted.items() if label not in self.surfaces)
 
     @property
     def objects(self) -> int:
@@ -193,11 +200,15 @@ def guard_supporter(choice: str | None, state: PlanState, config: GuardConfig) -
     return Ruling(due, f"supporter first: {choice} -> {', '.join(due)}") if due and choice not in due else None
 
 
+def _most(state: PlanState, config: GuardConfig) -> int:
+    return max(config.max_objects, min(state.named, config.max_named))
+
+
 def guard_maximum(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
-    """No more than `max_objects`."""
-    if choice is None or choice in state.surfaces or state.objects < config.max_objects:
+    """No more than `max_objects`, or than the prompt names."""
+    if choice is None or choice in state.surfaces or state.objects < _most(state, config):
         return None
-    return Ruling((), f"maximum of {config.max_objects} objects: {choice} -> stop")
+    return Ruling((), f"maximum of {_most(state, config)} objects: {choice} -> stop")
 
 
 def guard_room(choice: str | None, state: PlanState, config: GuardConfig) -> Ruling | None:
@@ -205,7 +216,7 @@ def guard_room(choice: str | None, state: PlanState, config: GuardConfig) -> Rul
     named = tuple(label for label in state.missing if label not in state.surfaces)
     if choice is None or not named or choice in state.missing or choice in state.surfaces:
         return None
-    if config.max_objects - state.objects > state.missing_count:
+    if _most(state, config) - state.objects > state.missing_count:
         return None
     return Ruling(named, f"room for named objects: {choice} -> one of {', '.join(named)}")
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.compose import Composer, Run
+from orchestrator.config import load_preset
 from orchestrator.run_folder import RunFolder
 from scene.errors import SmartSceneError, UserError
 from tests.orchestrator.fakes import FakeInpainter, fake_models
@@ -109,6 +110,15 @@ def test_endless_mistakes_end_the_run(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", unusable=99)
     assert [s.outcome for s in run.folder.history.path()] == ["rejected"] * 4 + ["stopped"]
     assert (tmp_path / "run" / "final.png").exists()
+
+
+def test_what_the_prompt_names_may_be_more_than_max_objects(tmp_path: Path) -> None:
+    more = ["max_objects=1", "max_named=2"]
+    run = Composer.from_preset("park", overrides=more, models=fake_models()).start(
+        "a boy and a dog", out=tmp_path / "run"
+    )
+    assert list(run.steps())[-1].reason == "max_objects = 2 reached"
+    assert load_preset("park").max_named > load_preset("park", overrides=["max_objects=3"]).max_named == 0
 
 
 def test_max_objects_does_not_count_surfaces(tmp_path: Path) -> None:

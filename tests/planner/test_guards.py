@@ -41,6 +41,16 @@ def test_repeat_prefers_what_is_missing():
     assert not ruling.allow_stop
 
 
+def test_what_the_prompt_names_may_be_more_than_the_maximum():
+    wanted, four = {"dog": 5, "boy": 1}, ("sky", "grass", "dog", "dog", "dog", "dog")
+    for most, stops in ((0, True), (4, True), (6, False), (24, False)):
+        ruling = rule("dog", state(four, wanted), GuardConfig(max_objects=3, max_named=most, max_implied=9))
+        assert (ruling is not None and ruling.labels == ()) == stops
+    ruling = rule("tree", state(four, wanted), GuardConfig(max_objects=3, max_named=24, max_implied=9))
+    assert ruling is not None, "the last places belong to what is named"
+    assert "tree" not in ruling.labels
+
+
 def test_maximum_stops():
     full = state(("sky", "grass", "boy", "dog"))
     assert rule("tree", full, GuardConfig(max_objects=2)).labels == ()
