@@ -132,8 +132,9 @@ def evaluate(
     folders, files = split_data(data)
     corpus = Corpus.only(folders)
     source = PlanSource(corpus, split)
-    tuned = LlavaPlanner.from_pretrained(pretrained, config=PlannerConfig(guards=GuardConfig(max_named=MAX_NAMED)))
-    raw = tuned.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
+    loaded = LlavaPlanner.from_pretrained(pretrained)
+    tuned = loaded.with_config(PlannerConfig(guards=GuardConfig(max_named=MAX_NAMED)))
+    raw = loaded.with_config(PlannerConfig(guards=GuardConfig(enabled=False)))
     marks = [sha256_of(path) for path in sorted(pretrained.rglob("*.safetensors"))]
     log = ResultLog(json.dumps([*marks, str(corpus.path), split, seed, _code_mark()]), cache_dir() / "evaluate-planner")
 
