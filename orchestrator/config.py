@@ -177,13 +177,17 @@ def load_preset(preset: str, config: Path | None = None, overrides: Sequence[str
 
 def _bounded(overrides: Sequence[str]) -> list[str]:
     """Whoever says how many objects there may be means it, whatever the prompt names."""
-    named = {override.partition("=")[0].strip() for override in overrides}
-    return ["max_named=0"] if "max_objects" in named else []
+    return ["max_named=0"] if "max_objects" in _named(overrides) else []
+
+
+def _named(overrides: Sequence[str]) -> set[str]:
+    """Which settings they change."""
+    return {override.partition("=")[0].strip() for override in overrides}
 
 
 def _loosened(config: Path, overrides: Sequence[str]) -> list[str]:
     """Settings that drop a preset's revision where other weights are named: they have commits of their own."""
-    named = {override.partition("=")[0].strip() for override in overrides}
+    named = _named(overrides)
     loose = [pin for path, pin in PINS.items() if path in named and pin not in named]
     if not loose:
         return []

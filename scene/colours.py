@@ -34,7 +34,6 @@ _SHADES = {
     "silvery": "silver", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
-_SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|proper|pure|rich|soft)\s+)*"
 _SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|pure|rich|soft)\s+)*"
 _THE = r"(?:the|my|our|his|her|their|that|this)\s+$"
 _SAID_AFTER = re.compile(

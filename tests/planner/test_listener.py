@@ -6,13 +6,13 @@ import torch
 
 from planner.grammar import Answer
 from planner.listener import HEARD, SPAN, colour_codes, heard, mirrored, said_about, shown
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought
+from planner.places import PlaceConfig, PlaceHead, Sought
 from planner.places_train import misheard, unit_box
 from runtime.seeding import torch_generator
 from scene.layout import label_colour
 from scene.vocabulary import Vocabulary
 from tests.planner.conftest import ENTRIES, SIZE
-from tests.planner.test_places import picture, words
+from tests.planner.test_places import picture, taught, words
 
 HEARING = PlaceConfig(resolution=16, fold=4, widths=(16, 16), vector=16, size_bins=8, said=True, hidden=16, heads=2)
 TEXTS = ("on the left is a dog", "on the right is a dog")
@@ -65,14 +65,7 @@ def test_a_head_learns_where_left_is():
     ]
     head, texts = PlaceHead(HEARING, words().width), words()
     boxes = torch.tensor([unit_box(each.answer.cells) for each in sought])
-    optimizer = torch.optim.Adam(head.parameters(), 3e-3)
-    for _ in range(60):
-        maps = head.maps(*head.inputs(sought, texts))
-        loss = torch.stack([term.mean() for term in head.cross_entropies(*maps, boxes).values()]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    placer = Placer(head.eval(), texts)
+    placer = taught(head, texts, sought, boxes)
     left, right = (placer.box(each, SIZE, torch_generator(1), 0.5) for each in sought)
     assert left.center[0] < SIZE.width / 3
     assert right.center[0] > 2 * SIZE.width / 3

@@ -29,6 +29,18 @@ def words() -> Words:
     return Words(make_tokenizer(), make_llava().get_input_embeddings().weight.detach())
 
 
+def taught(head: PlaceHead, texts: Words, sought: list[Sought], boxes: torch.Tensor) -> Placer:
+    """After sixty looks at the same objects."""
+    optimizer = torch.optim.Adam(head.parameters(), 3e-3)
+    for _ in range(60):
+        maps = head.maps(*head.inputs(sought, texts))
+        loss = torch.stack([term.mean() for term in head.cross_entropies(*maps, boxes).values()]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Placer(head.eval(), texts)
+
+
 def picture(at: int) -> np.ndarray:
     found = np.full((*SIZE.shape, 3), 255, dtype=np.uint8)
     found[100:140, at : at + 40] = label_colour("apple tree")
@@ -57,14 +69,7 @@ def test_a_head_learns_to_look_at_the_partner():
     ]
     sought = [Sought(picture(int(3.2 * answer.cells[0])), answer) for answer in answers if answer.cells]
     boxes = torch.tensor([unit_box(answer.cells) for answer in answers])
-    optimizer = torch.optim.Adam(head.parameters(), 3e-3)
-    for _ in range(60):
-        maps = head.maps(*head.inputs(sought, texts))
-        loss = torch.stack([term.mean() for term in head.cross_entropies(*maps, boxes).values()]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    placer = Placer(head.eval(), texts)
+    placer = taught(head, texts, sought, boxes)
     left, right = (placer.box(Sought(picture(at), answers[0]), SIZE, torch_generator(1), 0.0) for at in (10, 250))
     assert abs(left.center[0] - 30) < 50
     assert abs(right.center[0] - 270) < 50
