@@ -160,8 +160,8 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
         max_implied=settings.max_implied,
         min_objects=settings.min_objects,
     )
-    planning = PlannerConfig(guards=guards, write_boxes=config.planner.use_box)
-    if config.planner.llava is not None:
+    planning = PlannerConfig(guards=guards, write_boxes=settings.use_box, box_draws=settings.box_draws)
+    if settings.llava is not None:
         from planner.chat import ChatPlanner
 
         _hide_bars()

@@ -45,6 +45,8 @@ class PlannerSettings(Config):
     """How many objects the planner may add that the prompt does not name."""
     min_objects: int = Field(2, ge=0)
     """It does not stop before so many."""
+    box_draws: int = Field(1, ge=1)
+    """A box is the most typical of so many draws (`planner.decoding.PlannerConfig.box_draws`)."""
     keep_visible: bool = False
     """An object that would hide a smaller one goes behind it, as people draw: trees behind children."""
 

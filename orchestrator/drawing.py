@@ -32,6 +32,7 @@ from scene.layers import Layer, LayeredScene
 from scene.seeds import StepSeed
 
 MAX_ON_CANVAS = 40
+BOX_DRAWS = 32
 FAR = 2  # depth of the farthest drawing size
 TILE, CAPTION_PX = (320, 256), 14
 Show = Callable[[Sequence[SceneRecord]], Iterable[SceneRecord]]
@@ -60,8 +61,9 @@ class Drawing:
 
 
 def drawing_config(config: ComposeConfig) -> ComposeConfig:
-    """A preset's settings for this task: what nobody said is not drawn, and a canvas may hold whatever was said."""
-    planner = config.planner.model_copy(update={"max_implied": 0, "min_objects": 0})
+    """A preset's settings for this task: what nobody said is not drawn, a canvas may hold whatever was said, and things
+    stand where the words most probably mean: one picture is asked for, not many."""
+    planner = config.planner.model_copy(update={"max_implied": 0, "min_objects": 0, "box_draws": BOX_DRAWS})
     return config.model_copy(update={"planner": planner, "max_objects": MAX_ON_CANVAS})
 
 

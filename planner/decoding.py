@@ -26,6 +26,9 @@ class PlannerConfig(Config):
     box_spread: float = Field(default=0.5, ge=0, le=1)
     """Boxes: each coordinate is a quantile of its predicted distribution, drawn from the middle `box_spread` of all
     quantiles by the step's generator. 0 = the median box, whatever the seed; 1 = a plain draw."""
+    box_draws: int = Field(default=1, ge=1)
+    """A place head's box is the most typical of so many draws (`planner.places.medoid`): 1 = one as likely as it is;
+    more where the prompt says the place, and surprises are mistakes."""
     write_boxes: bool = True
     """False: a box is decided only where something asks for one (a relation of the prompt, another object of the
     label); elsewhere `STAND_IN` is read in its place, eight choices fewer, and the proposal has none."""

@@ -105,9 +105,10 @@ class Listener(nn.Module):
     Args:
         width: of the vector that stands for the name.
         hidden, layers, heads: of the encoder.
+        dropout: while it learns.
     """
 
-    def __init__(self, width: int, hidden: int, layers: int, heads: int) -> None:
+    def __init__(self, width: int, hidden: int, layers: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.words = nn.Embedding(KNOWN_WORDS, hidden, padding_idx=0)
         self.places = nn.Parameter(torch.zeros(SPAN, hidden))
@@ -116,7 +117,7 @@ class Listener(nn.Module):
         self.boxes = nn.Sequential(nn.Linear(SEEN, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.name = nn.Linear(width, hidden)
         layer = nn.TransformerEncoderLayer(
-            hidden, heads, 4 * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            hidden, heads, 4 * hidden, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.tell = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, width))

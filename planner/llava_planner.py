@@ -310,7 +310,7 @@ class LlavaPlanner:
         if answer.stop or (answer.cells is None and self.placer is None):
             raise ModelError(f"planner answered {answer.line()!r} where an object with a box was due")
         if answer.cells is None or self._pointed(answer.label):
-            return answer, next(self._draws(answer, moment, self.config.box_spread))
+            return answer, next(self._draws(answer, moment, self.config.box_spread, self.config.box_draws))
         return answer, cells_to_box(answer.cells, moment.scene.size)
 
     def _pointed(self, label: str) -> bool:
@@ -318,7 +318,7 @@ class LlavaPlanner:
         no surfaces."""
         return self.placer is not None and (self.boxes == "pointed" or label not in self.reader.surfaces)
 
-    def _draws(self, answer: Answer, moment: _Moment, top_p: float) -> Iterator[Box]:
+    def _draws(self, answer: Answer, moment: _Moment, top_p: float, draws: int = 1) -> Iterator[Box]:
         """Boxes for an answer, from the place head, without end. Where it states no relation, one that the prompt asks
         for and whose partner stands there counts."""
         assert self.placer is not None
@@ -328,7 +328,7 @@ class LlavaPlanner:
             answer = answer.model_copy(update={"link": wanted[0]})
         sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
-        return self.placer.boxes(sought, moment.scene.size, generator, top_p)
+        return self.placer.boxes(sought, moment.scene.size, generator, top_p, draws)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""

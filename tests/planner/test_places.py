@@ -6,7 +6,7 @@ import torch
 
 from planner.grammar import Answer
 from planner.llava_planner import LlavaPlanner
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, stands
+from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, medoid, stands
 from planner.places_train import PlacesTask, PlacesTrainConfig, spoken_examples, unit_box
 from runtime.seeding import torch_generator
 from runtime.training import FitConfig, fit
@@ -87,6 +87,20 @@ def test_a_box_stands_as_the_answer_says_where_it_can():
         assert held > sum(stands(link, box, sought.partner) for box in free)
 
 
+def test_of_many_draws_the_most_typical_is_taken():
+    held, apart = [Box(10, 10, 30, 50), Box(12, 10, 32, 50), Box(14, 12, 34, 50)], Box(200, 10, 220, 50)
+    assert medoid([apart, *held]) == held[1]
+    assert medoid([held[0], held[0]._replace(y0=45), held[0]._replace(y0=11)]) == held[0]._replace(y0=11)
+    torch.manual_seed(0)
+    placer = Placer(PlaceHead(TINY, words().width).eval(), words())
+    sought = Sought(picture(140), Answer(label="dog"))
+    spread = [
+        float(np.std([placer.box(sought, SIZE, torch_generator(seed), 1.0, draws).center[0] for seed in range(20)]))
+        for draws in (1, 16)
+    ]
+    assert spread[1] < 0.7 * spread[0]
+
+
 def test_training_writes_a_head_that_loads(corpus, tmp_path):
     task = PlacesTask(CONFIG, corpus, words())
     fit(task, CONFIG.fit, tmp_path / "run")
@@ -138,7 +152,7 @@ def test_dialogues_give_what_each_turn_adds(corpus):
     record = replace(corpus.records("train")[0])
     turns = (Turn("a boy on the left", "ok", (), (boy,)), Turn("now a small dog", "ok", (boy,), (boy, dog)))
     object.__setattr__(record, "turns", turns)
-    first, second = spoken_examples(corpus, record)
+    first, second = spoken_examples(corpus, record, {})
     assert (first.answer.label, second.answer.label) == ("boy", "dog")
     assert "left" in first.said[1]
     assert "small" in second.said[0]

@@ -41,7 +41,8 @@ WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("washbasin", "washbasin"), ("trafic cone", "traffic cone"), ("toilett", "toilet"), ("cras", "cars"),
-     ("stret", "street"), ("grandma", "grandma"), ("cocktails", "cocktails"), ("strolls", "strolls"), ("cost", "cost")],
+     ("stret", "street"), ("grandma", "grandma"), ("cocktails", "cocktails"), ("strolls", "strolls"), ("cost", "cost"),
+     ("there", "there"), ("closest", "closest")],
 )  # fmt: skip
 def test_names_and_ordinary_words_are_left_alone(typed, meant):
     rare = {"washbasin", "trafic", "toilett", "cras", "grandma", "cocktails", "strolls"}
