@@ -135,7 +135,7 @@ class Walker:
 
     def _begin(self, who: list[Mention], keep: bool = False) -> None:
         """A new subject; the one before may be what "it" means, unless that one itself came with something."""
-        if self.subject and not (self.belongs_to_earlier or keep):
+        if self.subject and not keep and (self.belongs or not self.belongs_to_earlier):
             self.earlier = self.subject
         self.belongs_to_earlier = self.belongs
         self.subject, self.settled, self.verb, self.belongs = list(who), False, False, False
@@ -253,7 +253,9 @@ class Walker:
         options = [self.subject] if self._starts(i) and not self.belongs_to_earlier else []
         options.append(self.earlier)
         last = [[self.object]] if self.object and self.object not in self.subject else []
-        options = [*last, *options] if near and not self._told_of(self.earlier) else [*options, *last]
+        spoken_of_last = bool(last) and all(each.start < last[0][0].start for each in self.earlier)
+        direct = near and spoken_of_last and not self._told_of(self.earlier)
+        options = [*last, *options] if direct else [*options, *last]
         options = [each for each in options if each]
         if last and (self._is_contrast(words) or self._is_topic(last[0][0])):
             options = [*last, *options]

@@ -83,6 +83,8 @@ def test_counts(text: str, counts: dict[str, int]) -> None:
         ("a towel slung over the railing", {("towel", "on", "railing")}),
         ("left of the hedge goes a van; to its right, a bus",
          {("van", "left of", "hedge"), ("bus", "right of", "hedge")}),
+        ("next to the sofa is a table with a vase on it", {("table", "next to", "sofa"), ("vase", "on", "table")}),
+        ("behind the sofa, a desk with a mug on it", {("sofa", "in front of", "desk"), ("mug", "on", "desk")}),
         ("a tray with a mug on it and a fork next to it", {("mug", "on", "tray"), ("fork", "next to", "tray")}),
     ],
 )  # fmt: skip
