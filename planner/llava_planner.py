@@ -326,6 +326,8 @@ class LlavaPlanner:
         wanted = [link for link in moment.links.get(answer.label, ()) if link[1] in there]
         if answer.link is None and wanted:
             answer = answer.model_copy(update={"link": wanted[0]})
+        if self.placer.head.config.said and answer.description is None:  # as it learned (`places_train.spoken_examples`)
+            answer = answer.model_copy(update={"description": self.fixed_descriptions.get(answer.label)})
         sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
         return self.placer.boxes(sought, moment.scene.size, generator, top_p, draws)

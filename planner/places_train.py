@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +106,7 @@ class PlacesTask:
 
     def _spoken(self, lessons: CorpusLessons, number: int) -> list[Sought]:
         record, _, rng = lessons.source.sampled(number, self.config.seed)
-        found = spoken_examples(lessons.corpus, record, lessons.fixed)
+        found = spoken_examples(lessons.corpus, record)
         chosen = rng.sample(found, k=min(len(found), self.config.steps))
         if lessons is self.held_out or not self.config.unheard_share:
             return chosen
@@ -179,13 +179,9 @@ class PlacesTask:
         (out / "places.json").write_text(self.config.places.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def spoken_examples(corpus: Corpus, record: SceneRecord, fixed: Mapping[str, str]) -> list[Sought]:
-    """Every object that a counted turn adds to the drawer's canvas, with the canvas before it and the turn's words.
-
-    Args:
-        corpus, record: with dialogues.
-        fixed: label -> its only description, which answers do not spell out.
-    """
+def spoken_examples(corpus: Corpus, record: SceneRecord) -> list[Sought]:
+    """Every object that a counted turn adds to the drawer's canvas, with the canvas before it and the turn's words;
+    every description spelt out, those of labels that have only one, too."""
     surfaces = corpus.surfaces(record)
     known: frozenset[str] = frozenset()
     found: list[Sought] = []
@@ -199,7 +195,7 @@ def spoken_examples(corpus: Corpus, record: SceneRecord, fixed: Mapping[str, str
             box = corpus.box(layer)
             link = next((each for each in links.get(layer.label, ()) if each[1] in there), None)
             item = PlannedObject(layer.label, layer.description, box) if box is not None else None
-            answer = object_answer(item, corpus.size, fixed, link) if item is not None else None
+            answer = object_answer(item, corpus.size, {}, link) if item is not None else None
             if answer is not None:
                 found.append(Sought(picture, answer, said_about(turn.text, layer.label, corpus.vocabulary)))
             there.add(layer.label)

@@ -152,7 +152,7 @@ def test_dialogues_give_what_each_turn_adds(corpus):
     record = replace(corpus.records("train")[0])
     turns = (Turn("a boy on the left", "ok", (), (boy,)), Turn("now a small dog", "ok", (boy,), (boy, dog)))
     object.__setattr__(record, "turns", turns)
-    first, second = spoken_examples(corpus, record, {})
+    first, second = spoken_examples(corpus, record)
     assert (first.answer.label, second.answer.label) == ("boy", "dog")
     assert "left" in first.said[1]
     assert "small" in second.said[0]
