@@ -13,8 +13,10 @@ from scene.corpus.records import LayerRecord
 from scene.corpus.sequences import RelationOf
 from scene.corpus.store import Corpus
 from scene.geometry import Box, Size
-from scene.relations import box_relations, mask_relations
+from scene.relations import DIRECTIONS, box_relations, mask_relations, points
 from scene.vocabulary import Vocabulary
+
+ROOM = 0.15  # of the canvas, for what is to stand beside an object
 
 
 def prompt_links(text: str, vocabulary: Vocabulary) -> dict[str, list[Link]]:
@@ -103,6 +105,30 @@ def holds(link: str, box: Box, other: Box) -> bool:
     return link in box_relations(box, other)
 
 
+def stands(link: str, box: Box, other: Box) -> bool:
+    """Whether a box stands so to another as `holds` says, and directions within 45 degrees."""
+    return holds(link, box, other) and (link not in DIRECTIONS or points(box, other, link))
+
+
+def sides_to_come(links: Iterable[Link], there: Collection[str]) -> list[str]:
+    """Sides of an object on which the prompt wants others that are not there yet.
+
+    Args:
+        links: of the object's label.
+        there: labels on the canvas.
+    """
+    return [INVERSE[word] for word, other in links if word in DIRECTIONS and other not in there]
+
+
+def leaves_room(box: Box, side: str, size: Size) -> bool:
+    """Whether something has room beside a box, on a side of `scene.relations.DIRECTIONS`."""
+    free = {
+        "left of": box.x0 / size.width, "right of": 1 - box.x1 / size.width,
+        "above": box.y0 / size.height, "below": 1 - box.y1 / size.height,
+    }  # fmt: skip
+    return free[side] >= ROOM
+
+
 def moved_to_hold(link: str, box: Box, other: Box, size: Size) -> Box:
     """The box moved (and where the canvas leaves no room, shrunk) until it stands so to `other`; its size is kept
     where possible. Unchanged when it holds already.
@@ -112,12 +138,12 @@ def moved_to_hold(link: str, box: Box, other: Box, size: Size) -> Box:
         box, other: canvas pixels.
         size: canvas; the result lies on it.
     """
-    if holds(link, box, other):
+    if stands(link, box, other):
         return box
     for share in (1.0, 0.75, 0.5, 0.35):
         width, height = max(4, round(box.width * share)), max(4, round(box.height * share))
         moved = _beside(link, box, other, width, height, size)
-        if holds(link, moved, other):
+        if stands(link, moved, other):
             return moved
     return box
 
@@ -127,7 +153,10 @@ def _beside(link: str, box: Box, other: Box, width: int, height: int, size: Size
     (cx, cy), (ox, oy) = box.center, other.center
     apart_x, apart_y = (width + other.width) / 2, (height + other.height) / 2
     if link in ("left of", "right of"):
-        cx = ox - apart_x if link == "left of" else ox + apart_x
+        away = max(apart_x, abs(cy - oy) + 2)
+        cx = min(max(ox - away if link == "left of" else ox + away, width / 2), size.width - width / 2)
+        reach = max(abs(cx - ox) - 2, 0)
+        cy = min(max(cy, oy - reach), oy + reach)
     elif link in ("above", "below"):
         cx, cy = ox, oy - apart_y if link == "above" else oy + apart_y
     elif link == "next to":

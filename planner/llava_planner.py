@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -13,12 +14,13 @@ from planner.brief import BriefAutomaton, Item
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
+from planner.links import leaves_room, sides_to_come, stands
 from planner.listener import said_about
 from planner.llava import VisionConfig, pixel_values
 from planner.places import Placer, Sought, Words
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
-from planner.situation import SceneReader, due_colour, due_links, held
+from planner.situation import SceneReader, due_colour, due_links, held, open_links
 from planner.spelling import Speller
 from runtime.seeding import torch_generator
 from scene.errors import ModelError
@@ -320,17 +322,23 @@ class LlavaPlanner:
 
     def _draws(self, answer: Answer, moment: _Moment, top_p: float, draws: int = 1) -> Iterator[Box]:
         """Boxes for an answer, from the place head, without end. Where it states no relation, one that the prompt asks
-        for and whose partner stands there counts."""
+        for and whose partner stands there counts; the others are wishes, and so is room for what is to stand beside."""
         assert self.placer is not None
-        there = {layer.label for layer in moment.scene.layers}
-        wanted = [link for link in moment.links.get(answer.label, ()) if link[1] in there]
-        if answer.link is None and wanted:
-            answer = answer.model_copy(update={"link": wanted[0]})
-        if self.placer.head.config.said and answer.description is None:  # as it learned (`places_train.spoken_examples`)
+        scene = moment.scene
+        asked = open_links(answer.label, moment.links, scene)
+        if answer.link is None and asked:
+            answer = answer.model_copy(update={"link": asked[0][0]})
+        wishes = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
+        there = {layer.label for layer in scene.layers}
+        for side in sides_to_come(moment.links.get(answer.label, ()), there) if self.links else ():
+            wishes.append(partial(leaves_room, side=side, size=scene.size))
+        if (
+            self.placer.head.config.said and answer.description is None
+        ):  # as it learned (`places_train.spoken_examples`)
             answer = answer.model_copy(update={"description": self.fixed_descriptions.get(answer.label)})
         sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
-        return self.placer.boxes(sought, moment.scene.size, generator, top_p, draws)
+        return self.placer.boxes(sought, scene.size, generator, top_p, draws, wishes)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""

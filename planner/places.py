@@ -10,7 +10,7 @@ Source: ours; a decoder of its own behind a token of the language model is LISA'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,14 +25,13 @@ from torch.nn import functional as F
 
 from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
-from planner.grammar import CELLS, LINKS, Answer, Link
-from planner.links import holds
+from planner.grammar import CELLS, LINKS, Answer
+from planner.links import stands
 from planner.listener import Listener, Said, colour_codes, heard, mirrored, shown
 from runtime.config import Config
 from runtime.weights import load_weights
 from scene.errors import UserError
 from scene.geometry import Box, Size
-from scene.relations import DIRECTIONS, points
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,6 +41,8 @@ PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS = 16
 STRIDE = 2  # every second pixel is looked at
+
+Wish = Callable[[Box], bool]
 
 
 class PlaceConfig(Config):
@@ -247,7 +248,13 @@ class Placer:
         return next(self.boxes(sought, size, generator, top_p, draws))
 
     def boxes(
-        self, sought: Sought, size: Size, generator: torch.Generator, top_p: float, draws: int = 1
+        self,
+        sought: Sought,
+        size: Size,
+        generator: torch.Generator,
+        top_p: float,
+        draws: int = 1,
+        wishes: Sequence[Wish] = (),
     ) -> Iterator[Box]:
         """Boxes in canvas pixels without end, on the canvas, at least `MIN_SIDE_PX` a side.
 
@@ -257,26 +264,28 @@ class Placer:
             generator: source of the draw.
             top_p: see `perception.boxes.Places.sample`; 0 = always the likeliest.
             draws: each box is the medoid of so many.
+            wishes: what a box should meet besides the answer's relation to its partner as the picture shows it.
         """
-        places, partner = self.places(sought), sought.partner
+        places, partner, link = self.places(sought), sought.partner, sought.answer.link
+        if link is not None and partner is not None:
+            wishes = [lambda box: stands(link[0], box, partner), *wishes]
         while True:
-            yield medoid([self._drawn(places, sought.answer.link, partner, size, generator, top_p) for _ in range(draws)])
+            yield medoid([self._drawn(places, wishes, size, generator, top_p) for _ in range(draws)])
 
     @staticmethod
-    def _drawn(
-        places: Places, link: Link | None, partner: Box | None, size: Size, generator: torch.Generator, top_p: float
-    ) -> Box:
-        """Of a few draws the first that stands to the partner, as the picture shows it, as the answer says; the first
-        one where none does."""
-        first = None
+    def _drawn(places: Places, wishes: Sequence[Wish], size: Size, generator: torch.Generator, top_p: float) -> Box:
+        """Of a few draws the first that meets all wishes, or else the first of those that meet most."""
+        best: tuple[int, Box] | None = None
         for _ in range(DRAWS):
             box = in_pixels(places.sample(generator, top_p), size)
             if min(box.width, box.height) < MIN_SIDE_PX:
                 continue
-            if link is None or partner is None or stands(link[0], box, partner):
+            met = sum(wish(box) for wish in wishes)
+            if met == len(wishes):
                 return box
-            first = first or box
-        return first or in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
+            if best is None or met > best[0]:
+                best = met, box
+        return best[1] if best else in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
 
 
 def medoid(boxes: Sequence[Box]) -> Box:
@@ -289,11 +298,6 @@ def medoid(boxes: Sequence[Box]) -> Box:
     facts[:, 2:] = np.log(facts[:, 2:])
     facts[:, :2] /= np.exp(np.median(facts[:, 2:]))
     return boxes[int(np.abs(facts[:, None] - facts).sum((1, 2)).argmin())]
-
-
-def stands(link: str, box: Box, other: Box) -> bool:
-    """Whether a box stands so to another; directions within 45 degrees, the rest as `planner.links.holds` says."""
-    return points(box, other, link) if link in DIRECTIONS else holds(link, box, other)
 
 
 def in_pixels(box: Tensor, size: Size) -> Box:

@@ -3,13 +3,13 @@ world's words, relations that the prompt asks for, and the finished `Proposal`."
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from planner.brief import Item, brief_of
 from planner.grammar import Link
 from planner.guards import GuardConfig, PlanState, plan_state
-from planner.links import holds, moved_to_hold, prompt_links
+from planner.links import moved_to_hold, prompt_links, stands
 from planner.spelling import Speller
 from scene.colours import asked_colours
 from scene.geometry import Box
@@ -108,20 +108,23 @@ def latest(scene: LayeredScene, label: str) -> Layer | None:
     return next((layer for layer in reversed(scene.layers) if layer.label == label and layer.box is not None), None)
 
 
-def due_links(label: str, situation: Situation, scene: LayeredScene, config: GuardConfig) -> list[Link]:
+def open_links(label: str, links: Mapping[str, Sequence[Link]], scene: LayeredScene) -> list[tuple[Link, Box]]:
     """Relations of `label` that the prompt asks for, whose partner stands there, and that no other layer of the label
-    fulfils yet; the guard lets only these be stated. Empty = free choice."""
-    if not config.enabled:
-        return []
-    due = []
-    for link in situation.links.get(label, ()):
+    fulfils yet; with the partner's box."""
+    twins = [layer.box for layer in scene.layers if layer.label == label and layer.box is not None]
+    found = []
+    for link in links.get(label, ()):
         partner = latest(scene, link[1])
         if partner is None or partner.box is None:
             continue
-        twins = [layer.box for layer in scene.layers if layer.label == label and layer.box is not None]
-        if not any(holds(link[0], twin, partner.box) for twin in twins):
-            due.append(link)
-    return due
+        if not any(stands(link[0], twin, partner.box) for twin in twins):
+            found.append((link, partner.box))
+    return found
+
+
+def due_links(label: str, situation: Situation, scene: LayeredScene, config: GuardConfig) -> list[Link]:
+    """`open_links`; the guard lets only these be stated. Empty = free choice."""
+    return [link for link, _ in open_links(label, situation.links, scene)] if config.enabled else []
 
 
 def due_colour(

@@ -17,7 +17,14 @@ _GRAMMAR = (
     "three", "four", "five", "seven", "eight", "nine", "twelve", "behind", "beside", "between", "under", "above",
     "below", "green", "yellow", "orange", "purple", "brown", "black", "white", "grey",
 )  # fmt: skip
-_COMMON = ("there", "closest", "cast", "fries", "coal", "coals")  # letters twisted, "three", "closets", "cats", "fires" ...
+_COMMON = (
+    "there",
+    "closest",
+    "cast",
+    "fries",
+    "coal",
+    "coals",
+)  # letters twisted, "three", "closets", "cats", "fires" ...
 _ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.grammar import LINKS
-from planner.links import holds, moved_to_hold, prompt_links, true_link
+from planner.links import leaves_room, moved_to_hold, prompt_links, sides_to_come, stands, true_link
 from scene.geometry import Box, Size
 from scene.relations import box_relations
 from tests.planner.conftest import SIZE
@@ -46,7 +46,7 @@ BOXES = st.builds(
 @given(st.sampled_from(LINKS), BOXES, BOXES)
 def test_moved_boxes_hold_and_stay_on_the_canvas(link, box, other):
     moved = moved_to_hold(link, box, other, CANVAS)
-    assert holds(link, moved, other)
+    assert stands(link, moved, other)
     assert 0 <= moved.x0 < moved.x1 <= 640
     assert 0 <= moved.y0 < moved.y1 <= 512
     if link in ("left of", "right of", "above", "below", "next to"):
@@ -58,3 +58,14 @@ def test_a_box_that_holds_is_left_alone(link):
     other = Box(200, 200, 300, 300)
     moved = moved_to_hold(link, Box(10, 10, 60, 60), other, CANVAS)
     assert moved_to_hold(link, moved, other, CANVAS) == moved
+
+
+def test_room_is_left_for_what_is_to_come():
+    links = [("right of", "basket"), ("on", "rug"), ("above", "chest")]
+    assert sides_to_come(links, {"rug", "chest"}) == ["left of"]
+    assert sides_to_come(links, set()) == ["left of", "below"]
+    box = Box(20, 10, 200, 100)
+    assert not leaves_room(box, "left of", CANVAS)
+    assert leaves_room(box._replace(x0=150), "left of", CANVAS)
+    assert leaves_room(box, "right of", CANVAS)
+    assert not leaves_room(box, "above", CANVAS)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from planner.grammar import Answer
+from planner.links import stands
 from planner.llava_planner import LlavaPlanner
-from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, medoid, stands
+from planner.places import PlaceConfig, PlaceHead, Placer, Sought, Words, medoid
 from planner.places_train import PlacesTask, PlacesTrainConfig, spoken_examples, unit_box
 from runtime.seeding import torch_generator
 from runtime.training import FitConfig, fit
