@@ -1,50 +1,64 @@
 """Things that a prompt describes instead of naming them: "the gadget that shrieks when the toast burns" is read as "the
 smoke detector".
 
-A world may have a reverse dictionary: for every label a few ways to say it without its name. What sounds like such a
-description is compared with them by the sentence encoder that the masker reads texts with, and replaced by the name
-where it is near enough.
+A world may have a reverse dictionary: for every label a few ways to say it without its name (`scene.words`). What
+sounds like such a description is compared with them by the sentence encoder that the masker reads texts with, and
+replaced by the name where it is near enough.
 
-Source: reverse dictionaries (Hill et al., TACL 2016), with all-MiniLM-L6-v2 as the encoder; how a prompt is cut is ours.
+Source: reverse dictionaries (Hill et al., TACL 2016), with all-MiniLM-L6-v2 to compare; how a prompt is cut is
+ours.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
-import yaml
 from torch import Tensor
+from tqdm import tqdm
 
-from scene.reading import DETERMINERS
+from runtime.assets import asset_dir, cache_dir
+from runtime.weights import read_weights, save_weights
+from scene.errors import UserError
 from scene.vocabulary import Vocabulary, pluralise
+from scene.words import reverse_dictionary
 
-DATA = Path(__file__).parents[1] / "scene" / "data"
-FEWEST, MOST = 3, 18  # words of a description
-NEAR = 0.55  # cosine from which a description is taken for a thing
-SURE = 0.62  # where it begins with the name of another thing
+FEWEST, MOST = 3, 16  # words of a description
+TOKENS = 24
+NEAR = 0.53  # cosine from which a description is taken for a thing
+SURE = 0.6  # where it names other things in passing ("something to hang coats on")
+_NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
+_OPENING = ("a", "an", "the", "that", "those", "this", "these", "some", "one", "another", "my", "our", *_NUMBERS)
+_ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever")
 _VAGUE = (
-    "thing", "things", "thingy", "gadget", "gadgets", "contraption", "device", "devices", "machine", "machines", "appliance", "object",
-    "something", "somewhere", "someplace", "anything", "whatever", "affair", "tool", "item", "furniture", "gizmo",
-    "container", "vessel", "instrument", "toy", "creature", "animal", "garment", "frame", "board", "stuff", "place",
-    "sort", "kind", "type", "bit", "piece", "one", "ones", "those", "that",
+    *_ANYTHING, "thing", "thingy", "gadget", "contraption", "device", "machine", "appliance", "object", "affair",
+    "tool", "item", "gizmo", "instrument", "stuff", "sort", "kind",
 )  # fmt: skip
-_TELLING = ("that", "which", "who", "whose", "where", "when", "you", "we", "one", "i", "for", "to", "with", "used")
+_USED = (
+    "place", "spot", "button", "knob", "switch", "sign", "holder", "frame", "board", "bag", "box", "stand", "seat",
+    "surface", "container", "canister", "cylinder", "light", "machine", "furniture", "cloth", "piece", "bit",
+)  # fmt: skip  # tell something before "for" and "to"
+_BEFORE_THAT = (
+    "and", "plus", "or", "with", "of", "want", "need", "get", "add", "put", "place", "like", "is", "by", "have",
+)  # fmt: skip
+_TELLING = ("that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
+_PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_BREAK = re.compile(r"[,;:.!?()\n]|(?<=\s)(?:and|plus|but|then|&|\+)(?=\s)", re.IGNORECASE)
-_BETWEEN = re.compile(
-    r"\s(?:next to|beside|in front of|behind|above|below|under|underneath|near|alongside|by|on top of|lit by|on|in|at|from|against)\s",
+_STOP = re.compile(r"[,;:.!?()\n+&]|\s-\s")
+_HINGE = re.compile(
+    r"\b(?:plus|but|then|is|are|goes|stands|sits|hangs|should|would|please)\b"
+    r"|\b(?:and|next to|beside|in front of|behind|above|below|under|underneath|near|alongside|by|on top of|on|in|at"
+    rf"|from|against)\s+(?:{'|'.join(_OPENING)}|it|something)\b",
     re.IGNORECASE,
 )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A description and what it is taken for."""
+class Reading(NamedTuple):
+    """A stretch of a text and what it is taken for; `score` is a cosine."""
 
     start: int
     end: int
@@ -57,7 +71,7 @@ class Circumlocutions:
 
     Args:
         vocabulary: the world's words.
-        phrases: label -> ways to say it without its name.
+        phrases: label -> ways to say it without its name; under "" what is no object at all.
         embed: a text's vector of unit length, float32 (D,).
     """
 
@@ -67,59 +81,108 @@ class Circumlocutions:
         self._vocabulary, self._phrases, self._embed = vocabulary, phrases, embed
         self.named = lru_cache(maxsize=64)(self._named)
 
-    @cached_property
-    def _table(self) -> tuple[list[str], Tensor]:
-        labels = [label for label, said in self._phrases.items() for _ in said]
-        return labels, torch.stack([self._embed(text) for said in self._phrases.values() for text in said])
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Self | None:
+        """With the reverse dictionary of the vocabulary's world; None where it has none."""
+        known = {"", *vocabulary.labels}
+        phrases = {label: said for label, said in reverse_dictionary(vocabulary.name).items() if label in known}
+        return cls(vocabulary, phrases, _embedded) if phrases.keys() - {""} else None
 
     def _named(self, text: str) -> tuple[str, tuple[str, ...]]:
         """The text with descriptions replaced by names, and a note for each."""
         taken: list[Reading] = []
-        for found in sorted(self.readings(text), key=lambda each: -each.score):
+        try:
+            readings = list(self.readings(text))
+        except UserError as error:
+            return text, (f"descriptions not read: {error}",)
+        for found in sorted(readings, key=lambda each: (-each.score, each.start)):
             if all(found.end <= other.start or other.end <= found.start for other in taken):
                 taken.append(found)
-        notes = []
-        for found in sorted(taken, key=lambda each: -each.start):
+        notes: list[str] = []
+        for found in sorted(taken, reverse=True):
             said = text[found.start : found.end]
-            text = text[: found.start] + f"the {found.label}" + text[found.end :]
-            notes.append(f"read {said!r} as {found.label!r}")
-        return text, tuple(reversed(notes))
+            several = said.split()[0].lower() in (*_NUMBERS, "those", "these", "some")
+            name = f"{said.split()[0]} {pluralise(found.label)}" if several else f"a {found.label}"
+            text = text[: found.start] + name + text[found.end :]
+            notes.insert(0, f"read {said!r} as {found.label!r}")
+        return text, tuple(notes)
 
     def readings(self, text: str) -> Iterator[Reading]:
-        """What spans of a text may be taken for, overlapping ones included."""
-        for start, end in spans(text):
-            score, label = self.nearest(text[start:end])
-            names = self._vocabulary.find(text[start:end].lower())
-            if any(name.label == label for name in names):
+        """What stretches of a text may be taken for, overlapping ones included."""
+        things = [
+            mention
+            for mention in self._vocabulary.find(text.lower())
+            if self._vocabulary.kind(mention.label) != "surface"
+        ]
+        for start, told, end in stretches(text):
+            within = [mention for mention in things if mention.start < end and start < mention.end]
+            if any(mention.start < told for mention in within):
                 continue
-            if score >= (SURE if names else NEAR):
+            score, label = self.nearest(text[start:end])
+            if label and label not in (mention.label for mention in within) and score >= (SURE if within else NEAR):
                 yield Reading(start, end, label, score)
 
     def nearest(self, said: str) -> tuple[float, str]:
-        """The label with the nearest phrase, and its cosine."""
+        """Cosine and label of the nearest phrase."""
         labels, table = self._table
         scores = table @ self._embed(said)
         best = int(scores.argmax())
         return float(scores[best]), labels[best]
 
+    @cached_property
+    def _table(self) -> tuple[list[str], Tensor]:
+        """Labels and vectors of all phrases, (N, D). The vectors come with the world's weights or, of another
+        dictionary, are kept in the cache folder."""
+        told = [(label, text) for label, said in self._phrases.items() for text in said]
+        texts = [f"{text}: a {label}" if label else text for label, text in told]  # 25 of 32 right; without name 16
+        name = f"descriptions-{hashlib.sha256(repr(texts).encode()).hexdigest()[:12]}.safetensors"
+        shipped, kept = asset_dir("pretrained") / self._vocabulary.name / "planner" / name, cache_dir() / name
+        if shipped.is_file():
+            kept = shipped
+        elif not kept.is_file():
+            shown = tqdm(texts, "reading the dictionary, once", disable=None, leave=False)
+            save_weights({"phrases": torch.stack([self._embed(text) for text in shown])}, kept)
+        return [label for label, _ in told], read_weights(kept)["phrases"].float()
 
-def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Stretches of a text that may describe a thing: from the start of a noun phrase to where a clause may end."""
+
+def _embedded(text: str) -> Tensor:
+    from perception.text import TextEncoder
+
+    return TextEncoder.load().encode(text, TOKENS).pooled
+
+
+def stretches(text: str) -> Iterator[tuple[int, int, int]]:
+    """Where a text may describe a thing: from the start of a noun phrase to where its clause may end, and in between
+    what makes it a description: a vague noun ("thing") or the start of what it does ("that ...", "for ...ing").
+
+    Yields:
+        start, place of that word, end.
+    """
     words = list(_WORD.finditer(text))
-    breaks = [match.start() for match in _BREAK.finditer(text)] + [len(text)]
-    stops = sorted({*breaks, *(match.start() for match in _BETWEEN.finditer(text))})
-    for at, word in enumerate(words):
-        lowered = word.group().lower()
-        opens = at == 0 or any(words[at - 1].end() <= place <= word.start() for place in stops)
-        if not (lowered in DETERMINERS or lowered in _VAGUE or opens):
+    stops = {len(text), *(match.start() for match in _STOP.finditer(text))}
+    hinges = {match.start() for match in _HINGE.finditer(text)}
+    for at, first in enumerate(words):
+        opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
+        if opening not in (*_OPENING, *_ANYTHING):
             continue
-        for stop in stops:
-            inside = [each.group().lower() for each in words[at:] if each.end() <= stop]
-            if len(inside) > MOST:
+        if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
+            continue  # "a bag that sags"
+        told, before = None, ""
+        for number in range(at, min(at + MOST, len(words))):
+            word, following = words[number], words[number + 1].start() if number + 1 < len(words) else len(text)
+            lowered = word.group().lower()
+            if lowered in _PEOPLE:
                 break
-            if len(inside) >= FEWEST and _tells(inside):
-                yield word.start(), words[at + len(inside) - 1].end()
-
-
-def _tells(words: Sequence[str]) -> bool:
-    return bool({*words} & {*_VAGUE, *_TELLING})
+            if told is None and number > at and lowered in (*_OPENING, *_ANYTHING) and lowered not in _TELLING:
+                break  # another noun phrase
+            tells = lowered.removesuffix("s") in _VAGUE or (number > at and lowered in _TELLING)
+            after = words[number + 1].group().lower() if number + 1 < len(words) else ""
+            used = before.removesuffix("s") in _USED and lowered in ("to", "for") and (lowered, after) != ("to", "the")
+            if told is None and (tells or used or (before == "for" and lowered.endswith("ing"))):
+                told = word.start()
+            before = lowered
+            stopped = any(word.end() <= stop <= following for stop in stops)
+            if told is not None and number - at + 1 >= FEWEST and (stopped or following in hinges):
+                yield first.start(), told, word.end()
+            if stopped:
+                break

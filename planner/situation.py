@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from planner.brief import Item, brief_of
+from planner.circumlocution import Circumlocutions
 from planner.grammar import Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import moved_to_hold, prompt_links, stands
@@ -51,13 +52,22 @@ class SceneReader:
 
     def __init__(self, vocabulary: Vocabulary, speller: Speller | None = None) -> None:
         self.vocabulary, self.speller = vocabulary, speller
+        self.descriptions = Circumlocutions.of(vocabulary)
         self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
         self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
+
+    def read(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """A text with slips mended and descriptions replaced by names, and a note for each."""
+        read, notes = self.speller.corrected(text) if self.speller else (text, ())
+        if self.descriptions is not None:
+            read, more = self.descriptions.named(read)
+            notes = (*notes, *more)
+        return read, notes
 
     def situation(self, scene: LayeredScene, prompt: str, turn: str | None, rejected: Sequence[str]) -> Situation:
         """See `Situation`."""
         text = " ".join(part for part in (prompt, turn) if part)
-        read, notes = self.speller.corrected(text) if self.speller else (text, ())
+        read, notes = self.read(text)
         links = prompt_links(read, self.vocabulary)
         state = plan_state(
             [layer.label for layer in scene.layers],
