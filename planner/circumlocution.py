@@ -163,7 +163,7 @@ def stretches(text: str) -> Iterator[tuple[int, int, int]]:
     hinges = {match.start() for match in _HINGE.finditer(text)}
     for at, first in enumerate(words):
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
-        if opening not in (*_OPENING, *_ANYTHING):
+        if opening not in (*_OPENING, *_ANYTHING) or last in ("the", "that", "this", "another"):
             continue
         if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
             continue  # "a bag that sags"

@@ -351,7 +351,12 @@ class Walker:
         """A side without "of": of something ("on its left"), or of the picture."""
         token = self.tokens[i]
         side: Relation = "left of" if re.search(r"\bleft\b", token.words) else "right of"
-        of = self.earlier if re.search(r"\b(?:its|his|her|their)\b", token.words) else []
+        of: list[Mention] = []
+        if re.search(r"\b(?:its|his|her|their)\b", token.words):
+            listed = self.subject[-2:-1] if not self.verb and not self._starts(i) else []  # "a boat, a parasol to its left"
+            own = {each.label for each in self.subject[-1:]}  # "one speaker left of the telly, another to its right"
+            options = [listed, self.earlier, [self.object] if self.object else []]
+            of = next((each for each in options if each and each[-1].label not in own), [])
         follows = self.tokens[i + 1 : i + 3]
         if follows and (follows[0].words == ":" or (follows[0].words == "," and self._opens(i))):
             follows = follows[1:]

@@ -171,6 +171,8 @@ def number_before(before: str, name: Name, plainly: bool = False) -> tuple[int, 
             exact = not plainly and word not in _VAGUE and (name.pairs or back == 1)
             if number == 1 or word.isdigit() or (exact and name.counted):
                 return (max(1, min(number, MOST)) if name.counted or plainly else 1), True
+        if not plainly and word in DETERMINERS and earlier[:1] == ["of"] and (some := _number("".join(earlier[1:2]))):
+            return min(some, MOST), True  # "one of those brass lamps"
         of_group = not plainly and word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
         if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
             break

@@ -20,6 +20,8 @@ MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "bel
     ("text", "counts"),
     [
         ("half a dozen chairs", {"chair": 6}),
+        ("one of those red chairs", {"chair": 1}),
+        ("three of my old mugs", {"mug": 3}),
         ("two dozen books", {"book": 20}),
         ("a couple of mugs and a pair of boots", {"mug": 2, "boots": 1}),
         ("three pairs of slippers, two headsets", {"slippers": 3, "headphones": 2}),
@@ -83,6 +85,9 @@ def test_counts(text: str, counts: dict[str, int]) -> None:
         ("a towel slung over the railing", {("towel", "on", "railing")}),
         ("left of the hedge goes a van; to its right, a bus",
          {("van", "left of", "hedge"), ("bus", "right of", "hedge")}),
+        ("one speaker to the left of the telly, another to its right",
+         {("speaker", "left of", "television"), ("speaker", "right of", "television")}),
+        ("a dinghy, a parasol to its left", {("parasol", "left of", "rowing boat")}),
         ("next to the sofa is a table with a vase on it", {("table", "next to", "sofa"), ("vase", "on", "table")}),
         ("behind the sofa, a desk with a mug on it", {("sofa", "in front of", "desk"), ("mug", "on", "desk")}),
         ("a tray with a mug on it and a fork next to it", {("mug", "on", "tray"), ("fork", "next to", "tray")}),
