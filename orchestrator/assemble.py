@@ -169,7 +169,7 @@ def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path
             public["model"],
             vocabulary,
             shots=asset_dir("configs") / "planner" / f"shots_{config.world}.yaml",
-            chat=config.planner.llava,
+            chat=settings.llava,
             hardware=config.hardware,
             adapter=public.get("adapter"),
             config=planning,

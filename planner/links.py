@@ -3,7 +3,7 @@ hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from scene.geometry import Box, Size
 from scene.relations import DIRECTIONS, box_relations, mask_relations, points
 from scene.vocabulary import Vocabulary
 
+Wish = Callable[[Box], bool]
+"""What a box should meet."""
 ROOM = 0.15  # of the canvas, for what is to stand beside an object
 
 

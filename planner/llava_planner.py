@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -14,13 +13,12 @@ from planner.brief import BriefAutomaton, Item
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
-from planner.links import leaves_room, sides_to_come, stands
 from planner.listener import said_about
 from planner.llava import VisionConfig, pixel_values
 from planner.places import Placer, Sought, Words
 from planner.prefix import Cursor, PrefixCache, crop
 from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
-from planner.situation import SceneReader, due_colour, due_links, held, open_links
+from planner.situation import Moment, SceneReader, due_colour, due_links, held
 from planner.spelling import Speller
 from runtime.seeding import torch_generator
 from scene.errors import ModelError
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
-    from planner.grammar import Link
     from scene.geometry import Box
     from scene.layers import LayeredScene
     from scene.seeds import StepSeed
@@ -44,23 +41,6 @@ FORGETTING = 2.0  # nats that ending a brief has to be ahead: what is left out i
 STAND_IN = (25, 25, 74, 74)  # per cent of the canvas: read as a box where none is decided
 ELSEWHERE = (0.9, 0.1, 0.7)  # quantiles of a box's left edge, tried when another object of its label is in the way
 OTHER_PLACES, OTHER_TOP_P = 12, 0.95  # draws of a place head, likewise
-
-
-@dataclass(frozen=True, eq=False)
-class _Moment:
-    """What decides where a proposal goes.
-
-    Attributes:
-        scene, text, seed: what is there, what was said, which step this is.
-        picture: uint8 (H, W, 3), the layout as it is seen.
-        links: label -> relations that the prompt asks for.
-    """
-
-    scene: LayeredScene
-    text: str
-    seed: StepSeed
-    picture: np.ndarray
-    links: Mapping[str, Sequence[Link]]
 
 
 class LlavaPlanner:
@@ -195,7 +175,7 @@ class LlavaPlanner:
         situation = self.reader.situation(scene, prompt, turn, rejected)
         notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
         brief = situation.brief if self.brief and self.config.guards.enabled else None
-        moment = _Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
+        moment = Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
         start = self.read(scene, situation.text, moment.picture, brief)
         pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
@@ -244,7 +224,7 @@ class LlavaPlanner:
         self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
         seen = layout_picture(scene.layout) if picture is None else picture
         links = self.reader.situation(scene, prompt, None, ()).links
-        return self._read_answer(automaton, _Moment(scene, prompt, seed, seen, links))[1]
+        return self._read_answer(automaton, Moment(scene, prompt, seed, seen, links))[1]
 
     def read(
         self,
@@ -306,7 +286,7 @@ class LlavaPlanner:
         reply, notes = settle(state, self.config.guards, self.config.max_rulings, ask)
         return (*reply, notes) if reply is not None else (None, start, notes)
 
-    def _read_answer(self, automaton: AnswerAutomaton, moment: _Moment) -> tuple[Answer, Box]:
+    def _read_answer(self, automaton: AnswerAutomaton, moment: Moment) -> tuple[Answer, Box]:
         """The parsed answer and its box in canvas pixels: the place head's, or the one that is written."""
         answer = parse_answer(self.encoder.decode(automaton.ids), self.vocabulary.labels)
         if answer.stop or (answer.cells is None and self.placer is None):
@@ -320,25 +300,16 @@ class LlavaPlanner:
         no surfaces."""
         return self.placer is not None and (self.boxes == "pointed" or label not in self.reader.surfaces)
 
-    def _draws(self, answer: Answer, moment: _Moment, top_p: float, draws: int = 1) -> Iterator[Box]:
+    def _draws(self, answer: Answer, moment: Moment, top_p: float, draws: int = 1) -> Iterator[Box]:
         """Boxes for an answer, from the place head, without end. Where it states no relation, one that the prompt asks
         for and whose partner stands there counts; the others are wishes, and so is room for what is to stand beside."""
         assert self.placer is not None
-        scene = moment.scene
-        asked = open_links(answer.label, moment.links, scene)
-        if answer.link is None and asked:
-            answer = answer.model_copy(update={"link": asked[0][0]})
-        wishes = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
-        there = {layer.label for layer in scene.layers}
-        for side in sides_to_come(moment.links.get(answer.label, ()), there) if self.links else ():
-            wishes.append(partial(leaves_room, side=side, size=scene.size))
-        if (
-            self.placer.head.config.said and answer.description is None
-        ):  # as it learned (`places_train.spoken_examples`)
+        answer, wishes = moment.wishes(answer, room=self.links)
+        if self.placer.head.config.said and answer.description is None:  # as `places_train.spoken_examples`
             answer = answer.model_copy(update={"description": self.fixed_descriptions.get(answer.label)})
         sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
-        return self.placer.boxes(sought, scene.size, generator, top_p, draws, wishes)
+        return self.placer.boxes(sought, moment.scene.size, generator, top_p, draws, wishes)
 
     def _once_more(self, scene: LayeredScene, answer: Answer) -> AnswerAutomaton:
         """For an answer of the same label and relation."""
@@ -346,9 +317,7 @@ class LlavaPlanner:
         automaton.limit_links([answer.link] if answer.link else [])
         return automaton
 
-    def _coloured(
-        self, start: Cursor, moment: _Moment, answer: Answer, colour: str, pick: Picker
-    ) -> tuple[Answer, Box]:
+    def _coloured(self, start: Cursor, moment: Moment, answer: Answer, colour: str, pick: Picker) -> tuple[Answer, Box]:
         """The same label, relation and box in words that begin with a colour ("a red ...")."""
         automaton = self._once_more(moment.scene, answer)
         automaton.box = answer.cells
@@ -358,7 +327,7 @@ class LlavaPlanner:
         return self._read_answer(automaton, moment)
 
     def _elsewhere(
-        self, start: Cursor, moment: _Moment, answer: Answer, box: Box, twins: Sequence[Box]
+        self, start: Cursor, moment: Moment, answer: Answer, box: Box, twins: Sequence[Box]
     ) -> tuple[Answer, Box]:
         """The same label at the unlikelier ends of its distribution across the canvas, least on top of its twins."""
 

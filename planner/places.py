@@ -10,7 +10,7 @@ Source: ours; a decoder of its own behind a token of the language model is LISA'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
 from planner.grammar import CELLS, LINKS, Answer
-from planner.links import stands
+from planner.links import Wish, stands
 from planner.listener import Listener, Said, colour_codes, heard, mirrored, shown
 from runtime.config import Config
 from runtime.weights import load_weights
@@ -41,8 +41,6 @@ PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS = 16
 STRIDE = 2  # every second pixel is looked at
-
-Wish = Callable[[Box], bool]
 
 
 class PlaceConfig(Config):

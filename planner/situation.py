@@ -5,17 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
 
 from planner.brief import Item, brief_of
 from planner.circumlocution import Circumlocutions
-from planner.grammar import Link
+from planner.grammar import Answer, Link
 from planner.guards import GuardConfig, PlanState, plan_state
-from planner.links import moved_to_hold, prompt_links, stands
+from planner.links import Wish, leaves_room, moved_to_hold, prompt_links, sides_to_come, stands
 from planner.spelling import Speller
 from scene.colours import asked_colours
 from scene.geometry import Box
 from scene.layers import Layer, LayeredScene
 from scene.proposal import PlannedRelation, Proposal
+from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
 
 ARTICLES = ("a", "an", "the", "some")
@@ -40,6 +44,35 @@ class Situation:
     notes: tuple[str, ...] = ()
     colours: dict[str, list[str]] = field(default_factory=dict)
     brief: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What decides where a proposal goes.
+
+    Attributes:
+        scene, text, seed: what is there, what was said, which step this is.
+        picture: uint8 (H, W, 3), the layout as it is seen.
+        links: label -> relations that the prompt asks for.
+    """
+
+    scene: LayeredScene
+    text: str
+    seed: StepSeed
+    picture: np.ndarray
+    links: Mapping[str, Sequence[Link]]
+
+    def wishes(self, answer: Answer, room: bool) -> tuple[Answer, list[Wish]]:
+        """The answer, with a relation that the prompt asks for and whose partner stands there where it states none; and
+        what its box should meet besides: other such relations and, with `room`, room for what is to stand beside."""
+        asked = open_links(answer.label, self.links, self.scene)
+        if answer.link is None and asked:
+            answer = answer.model_copy(update={"link": asked[0][0]})
+        wishes: list[Wish] = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
+        there = {layer.label for layer in self.scene.layers}
+        for side in sides_to_come(self.links.get(answer.label, ()), there) if room else ():
+            wishes.append(partial(leaves_room, side=side, size=self.scene.size))
+        return answer, wishes
 
 
 class SceneReader:

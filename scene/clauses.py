@@ -353,7 +353,7 @@ class Walker:
         side: Relation = "left of" if re.search(r"\bleft\b", token.words) else "right of"
         of: list[Mention] = []
         if re.search(r"\b(?:its|his|her|their)\b", token.words):
-            listed = self.subject[-2:-1] if not self.verb and not self._starts(i) else []  # "a boat, a parasol to its left"
+            listed = [] if self.verb or self._starts(i) else self.subject[-2:-1]  # "a boat, a parasol to its left"
             own = {each.label for each in self.subject[-1:]}  # "one speaker left of the telly, another to its right"
             options = [listed, self.earlier, [self.object] if self.object else []]
             of = next((each for each in options if each and each[-1].label not in own), [])
