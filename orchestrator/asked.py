@@ -83,12 +83,18 @@ def broken(
 
 
 def _holds(claim: RelationClaim, scene: LayeredScene) -> bool:
-    """As for corpora, but directions are meant: "above" is not just higher."""
+    """As for corpora, but directions are meant: "above" is not just higher. What stands wholly to the left is left of
+    something, though that hangs high on the wall."""
     if claim.relation in DIRECTIONS:
         ends = [[layer.box for layer in scene.layers if layer.label == label] for label in (claim.first, claim.second)]
-        if not any(a and b and a != b and points(a, b, claim.relation) for a in ends[0] for b in ends[1]):
+        pairs = [(a, b) for a in ends[0] for b in ends[1] if a and b and a != b]
+        if not any(points(a, b, claim.relation) or _beside(a, b, claim.relation) for a, b in pairs):
             return False
     return holds(claim, [layer.label for layer in scene.layers], [layer.mask for layer in scene.layers])
+
+
+def _beside(a: Box, b: Box, relation: str) -> bool:
+    return (relation == "left of" and a.x1 <= b.x0) or (relation == "right of" and a.x0 >= b.x1)
 
 
 def place_for(claim: RelationClaim, label: str, box: Box, scene: LayeredScene) -> Box | None:
@@ -112,9 +118,7 @@ def place_for(claim: RelationClaim, label: str, box: Box, scene: LayeredScene) -
     gap_x = round(BESIDE_GAP_FRAC * (box.width + fixed.width) / 2)
     left, right = fixed.x0 - gap_x - box.width, fixed.x1 + gap_x
     if relation in ("left of", "right of"):
-        x0 = left if relation == "left of" else right
-        y0 = _near(box.y0, box.height, fixed.center[1], abs(x0 + box.width / 2 - fixed.center[0]))
-        return _moved(box, x0, y0, scene.size)
+        return _moved(box, left if relation == "left of" else right, box.y0, scene.size)  # what stands keeps standing
     if relation in ("above", "below"):
         y0 = fixed.y0 - box.height if relation == "above" else fixed.y1
         if relation == "above" and box.y1 <= fixed.y0:
