@@ -32,7 +32,8 @@ class Choice:
 
     Attributes:
         request, candidates, chosen: the object, its masks, and the index of the one to take.
-        attempts: `how` ("first", "sample", "move", "ask"), `violated`, `taken`, in order; empty when nothing was asked.
+        attempts: `how` ("first", "sample", "move", "ask"), `violated`, `taken`, in order; empty when nothing was asked
+            and nothing hidden.
     """
 
     request: Request
@@ -47,25 +48,33 @@ class Choice:
 
 
 def choose(outlook: Outlook, request: Request, candidates: Sequence[MaskCandidate], limit: int) -> Choice:
-    """The candidate that breaks the fewest relations, after at most `limit` tries beyond the candidates at hand."""
+    """The candidate that breaks the fewest relations and hides the fewest objects, after at most `limit` tries beyond
+    the candidates at hand. What the prompt says comes first, then what would be hidden, then the plan."""
     label = request.proposal.label
     said = open_claims(outlook.scene, label, outlook.models.vocabulary)
     claims = [*said, *_planned(outlook, request, said)]
-    if not claims:
+    by_hand = request.guide_by == "person" and request.guidance is not None
+    free = not (by_hand or request.behind or outlook.config.planner.keep_visible)
+
+    def hidden(mask: np.ndarray) -> int:
+        return len(outlook.hides(mask)) if free else 0
+
+    if not claims and not hidden(candidates[0].mask):
         return Choice(request, tuple(candidates), 0)
 
-    def weight(violated: Sequence[RelationClaim]) -> tuple[int, int]:
-        return sum(claim in said for claim in violated), len(violated)
+    def weight(violated: Sequence[RelationClaim], covered: int = 0) -> tuple[int, int, int]:
+        return sum(claim in said for claim in violated), covered, len(violated)
 
-    tries: list[tuple[str, Request, tuple[MaskCandidate, ...], int, list[RelationClaim]]] = []
+    tries: list[tuple[str, Request, tuple[MaskCandidate, ...], int, list[RelationClaim], int]] = []
 
-    def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> tuple[int, int]:
+    def consider(how: str, asked: Request, masks: Sequence[MaskCandidate], only_first: bool = False) -> tuple[int, ...]:
         counted = [
-            broken(claims, outlook.scene, label, c.mask, asked.behind) for c in masks[: 1 if only_first else None]
+            (broken(claims, outlook.scene, label, c.mask, asked.behind), hidden(c.mask))
+            for c in masks[: 1 if only_first else None]
         ]
-        best = min(range(len(counted)), key=lambda number: (weight(counted[number]), number))
-        tries.append((how, asked, tuple(masks), best, counted[best]))
-        return weight(counted[best])
+        best = min(range(len(counted)), key=lambda number: (weight(*counted[number]), number))
+        tries.append((how, asked, tuple(masks), best, *counted[best]))
+        return weight(*counted[best])
 
     left = consider("first", request, candidates, only_first=True)
     if any(left) and len(candidates) > 1:
@@ -84,11 +93,11 @@ def choose(outlook: Outlook, request: Request, candidates: Sequence[MaskCandidat
         except ModelError:
             continue
         left = min(left, consider(how, again, masks))
-    taken = min(range(len(tries)), key=lambda number: (weight(tries[number][4]), number))
-    _, asked, kept, chosen, _ = tries[taken]
+    taken = min(range(len(tries)), key=lambda number: (weight(*tries[number][4:]), number))
+    _, asked, kept, chosen, _, _ = tries[taken]
     attempts = tuple(
-        {"how": how, "violated": as_words(violated), "taken": number == taken}
-        for number, (how, _, _, _, violated) in enumerate(tries)
+        {"how": how, "violated": as_words(violated), "taken": number == taken} | ({"hides": covered} if covered else {})
+        for number, (how, _, _, _, violated, covered) in enumerate(tries)
     )
     return Choice(asked, kept, chosen, attempts)
 
@@ -113,7 +122,7 @@ def _elsewhere(
     candidate: MaskCandidate,
     violated: Sequence[RelationClaim],
     claims: Sequence[RelationClaim],
-    weight: Callable[[Sequence[RelationClaim]], tuple[int, int]],
+    weight: Callable[[Sequence[RelationClaim]], tuple[int, int, int]],
 ) -> Request | None:
     """Where one of `violated` holds, or two of them (the one says how far across, the other how high), such that the
     fewest of `claims` are broken."""
@@ -124,7 +133,7 @@ def _elsewhere(
     crossed = [Box(a.x0, b.y0, a.x1, b.y0 + a.height) for a in found for b in found if a is not b]
     places = [place for place in (*found, *crossed) if place.area and place != box]
 
-    def left(place: Box) -> tuple[int, int]:
+    def left(place: Box) -> tuple[int, ...]:
         mask = np.zeros(outlook.scene.size.shape, dtype=bool)
         mask[place.y0 : place.y1, place.x0 : place.x1] = True
         return weight(broken(claims, outlook.scene, label, mask, request.behind))

@@ -127,21 +127,25 @@ class Outlook:
             choice = replace(choice, request=request)
         return Thought(draft, choice, mask_s=time.monotonic() - started)
 
-    def hidden_by(self, mask: np.ndarray) -> tuple[int, ...]:
-        """Smaller objects that a new one, bool (H, W), would hide, for it to go behind; none where it would vanish."""
+    def hides(self, mask: np.ndarray) -> list[int]:
+        """Smaller objects, back to front, of which a new one in front, bool (H, W), would hide most of what shows."""
         shown: dict[int, np.ndarray] = {}
         above = np.zeros_like(mask)
         for layer in reversed(self.scene.layers):
             shown[layer.id] = layer.mask & ~above
             above |= layer.mask
         vocabulary, area = self.models.vocabulary, int(mask.sum())
-        hidden = [
+        return [
             layer.id
             for layer in self.scene.layers
             if (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
             and int(shown[layer.id].sum()) < area
             and int((shown[layer.id] & mask).sum()) > HIDDEN_FRAC * int(shown[layer.id].sum())
         ]
+
+    def hidden_by(self, mask: np.ndarray) -> tuple[int, ...]:
+        """What a new object, bool (H, W), `hides`, for it to go behind; none where it would vanish there."""
+        hidden, area = self.hides(mask), int(mask.sum())
         if not hidden:
             return ()
         front = np.zeros_like(mask)

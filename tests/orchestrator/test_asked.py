@@ -123,6 +123,22 @@ def test_what_the_prompt_says_goes_before_the_plan(tmp_path: Path) -> None:
     assert attempts(run) == [("first", 0, True)]
 
 
+def test_a_sample_that_hides_nothing_is_taken(tmp_path: Path) -> None:
+    over, beside = (80, 40, 200, 220), (165, 20, 250, 220)
+    run = composed(tmp_path / "run", "a dog and a boy", [over, beside], **{"planner.keep_visible": False})
+    assert attempts(run) == [("first", 0, False), ("sample", 0, True)]
+    assert run.folder.history.steps[2].attempts[0]["hides"] == 1
+    assert run.scene.find("dog").box == beside
+    run = composed(tmp_path / "kept", "a dog and a boy", [over, beside])  # goes behind instead
+    assert run.folder.history.steps[2].attempts == ()
+    assert [layer.label for layer in run.scene.layers] == ["dog", "boy"]
+
+
+def test_what_stands_wholly_to_the_left_is_left(tmp_path: Path) -> None:
+    run = composed(tmp_path / "run", "a dog to the left of a boy", [(10, 220, 60, 256)])
+    assert attempts(run) == [("first", 0, True)]
+
+
 def test_what_cannot_be_repaired_is_listed_and_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = composed(tmp_path / "run", "a dog to the left of a boy", [(190, 120, 240, 200)], corrections=0)
     assert attempts(run) == [("first", 1, True)]
