@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -129,19 +130,18 @@ class Outlook:
 
     def hides(self, mask: np.ndarray) -> list[int]:
         """Smaller objects, back to front, of which a new one in front, bool (H, W), would hide most of what shows."""
-        shown: dict[int, np.ndarray] = {}
-        above = np.zeros_like(mask)
-        for layer in reversed(self.scene.layers):
-            shown[layer.id] = layer.mask & ~above
-            above |= layer.mask
         vocabulary, area = self.models.vocabulary, int(mask.sum())
         return [
             layer.id
-            for layer in self.scene.layers
+            for layer, shown in zip(self.scene.layers, self._shown, strict=True)
             if (layer.label not in vocabulary.labels or vocabulary.kind(layer.label) != "surface")
-            and int(shown[layer.id].sum()) < area
-            and int((shown[layer.id] & mask).sum()) > HIDDEN_FRAC * int(shown[layer.id].sum())
+            and int(shown.sum()) < area
+            and int((shown & mask).sum()) > HIDDEN_FRAC * int(shown.sum())
         ]
+
+    @cached_property
+    def _shown(self) -> list[np.ndarray]:
+        return self.scene.visible_masks()
 
     def hidden_by(self, mask: np.ndarray) -> tuple[int, ...]:
         """What a new object, bool (H, W), `hides`, for it to go behind; none where it would vanish there."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from runtime.assets import asset_dir, cache_dir
 from runtime.weights import read_weights, save_weights
 from scene.errors import UserError
-from scene.vocabulary import Vocabulary, pluralise
+from scene.vocabulary import Vocabulary
 from scene.words import reverse_dictionary
 
 FEWEST, MOST = 3, 16  # words of a description
@@ -102,7 +102,8 @@ class Circumlocutions:
         for found in sorted(taken, reverse=True):
             said = text[found.start : found.end]
             several = said.split()[0].lower() in (*_NUMBERS, "those", "these", "some")
-            name = f"{said.split()[0]} {pluralise(found.label)}" if several else f"a {found.label}"
+            vocabulary, label = self._vocabulary, found.label
+            name = f"{said.split()[0]} {vocabulary.plural(label)}" if several else vocabulary.with_article(label)
             text = text[: found.start] + name + text[found.end :]
             notes.insert(0, f"read {said!r} as {found.label!r}")
         return text, tuple(notes)
@@ -136,13 +137,13 @@ class Circumlocutions:
         told = [(label, text) for label, said in self._phrases.items() for text in said]
         texts = [f"{text}: a {label}" if label else text for label, text in told]  # 25 of 32 right; without name 16
         name = f"descriptions-{hashlib.sha256(repr(texts).encode()).hexdigest()[:12]}.safetensors"
-        shipped, kept = asset_dir("pretrained") / self._vocabulary.name / "planner" / name, cache_dir() / name
-        if shipped.is_file():
-            kept = shipped
-        elif not kept.is_file():
+        kept = asset_dir("pretrained") / self._vocabulary.name / "planner" / name
+        if not kept.is_file():
+            kept = cache_dir() / name
+        if not kept.is_file():
             shown = tqdm(texts, "reading the dictionary, once", disable=None, leave=False)
             save_weights({"phrases": torch.stack([self._embed(text) for text in shown])}, kept)
-        return [label for label, _ in told], read_weights(kept)["phrases"].float()
+        return [label for label, _ in told], read_weights(kept)["phrases"]
 
 
 def _embedded(text: str) -> Tensor:

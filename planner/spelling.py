@@ -17,14 +17,7 @@ _GRAMMAR = (
     "three", "four", "five", "seven", "eight", "nine", "twelve", "behind", "beside", "between", "under", "above",
     "below", "green", "yellow", "orange", "purple", "brown", "black", "white", "grey",
 )  # fmt: skip
-_COMMON = (
-    "there",
-    "closest",
-    "cast",
-    "fries",
-    "coal",
-    "coals",
-)  # letters twisted, "three", "closets", "cats", "fires" ...
+_COMMON = ("there", "closest", "cast", "fries", "coal", "coals")  # twisted letters of "three", "closets" ...
 _ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
 
 
@@ -92,7 +85,7 @@ class Speller:
     def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
         if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts:
             return None
-        if word in _GRAMMAR or word in _COMMON:
+        if word in (*_GRAMMAR, *_COMMON):
             return None
         rare = self._rare(word)
         if word in self._targets and rare:
