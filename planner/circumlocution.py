@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from runtime.assets import asset_dir, cache_dir
 from runtime.weights import read_weights, save_weights
+from scene.colours import plain_colour
 from scene.errors import UserError
 from scene.vocabulary import Vocabulary
 from scene.words import reverse_dictionary
@@ -31,6 +32,7 @@ FEWEST, MOST = 3, 16  # words of a description
 TOKENS = 24
 NEAR = 0.53  # cosine from which a description is taken for a thing
 SURE = 0.6  # where it names other things in passing ("something to hang coats on")
+SURER = 0.6  # where it names a thing of a kind ("a seat that spins")
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
 _OPENING = ("a", "an", "the", "that", "those", "this", "these", "some", "one", "another", "my", "our", *_NUMBERS)
 _ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever")
@@ -42,17 +44,27 @@ _USED = (
     "place", "spot", "button", "knob", "switch", "sign", "holder", "frame", "board", "bag", "box", "stand", "seat",
     "surface", "container", "canister", "cylinder", "light", "machine", "furniture", "cloth", "piece", "bit",
 )  # fmt: skip  # tell something before "for" and "to"
+_HEADS = (
+    "seat", "chair", "bed", "table", "pot", "bag", "box", "bin", "lamp", "light", "cup", "glass", "rack", "stand",
+    "shelf", "cabinet", "basket", "bowl", "brush", "case", "screen", "mat", "clock", "bike", "toy", "desk", "piano",
+)  # fmt: skip  # names of many kinds: "a seat that spins" is an office chair, "a sofa that keeps food cold" is a sofa
 _BEFORE_THAT = (
     "and", "plus", "or", "with", "of", "want", "need", "get", "add", "put", "place", "like", "is", "by", "have",
 )  # fmt: skip
-_TELLING = ("that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
+_NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
+_ROOMS = (
+    "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace", "flat",
+    "house", "home", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
+)  # fmt: skip  # a bedroom where somebody does something is no thing
+_TELLING = ("folk", "folks", "they", "that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
 _PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _STOP = re.compile(r"[,;:.!?()\n+&]|\s-\s")
 _HINGE = re.compile(
     r"\b(?:plus|but|then|is|are|goes|stands|sits|hangs|should|would|please)\b"
     r"|\b(?:and|next to|beside|in front of|behind|above|below|under|underneath|near|alongside|by|on top of|on|in|at"
-    rf"|from|against)\s+(?:{'|'.join(_OPENING)}|it|something)\b",
+    rf"|from|against)\s+(?:{'|'.join(_OPENING)}|it|something)\b|\b(?:and|or) (?:also|then|maybe|perhaps|even|finally)\b"
+    r"|\b(?:to|on|at|in) the (?:left|right|side|middle|corner|top|bottom)\b",
     re.IGNORECASE,
 )
 
@@ -103,7 +115,9 @@ class Circumlocutions:
             said = text[found.start : found.end]
             several = said.split()[0].lower() in (*_NUMBERS, "those", "these", "some")
             vocabulary, label = self._vocabulary, found.label
-            name = f"{said.split()[0]} {vocabulary.plural(label)}" if several else vocabulary.with_article(label)
+            told = next((word.group().lower() for word in _WORD.finditer(said) if plain_colour(word.group().lower())), "")
+            words = f"{told} {vocabulary.plural(label) if several else label}".strip()
+            name = f"{said.split()[0]} {words}" if several else vocabulary.with_article(label, words)
             text = text[: found.start] + name + text[found.end :]
             notes.insert(0, f"read {said!r} as {found.label!r}")
         return text, tuple(notes)
@@ -117,10 +131,12 @@ class Circumlocutions:
         ]
         for start, told, end in stretches(text):
             within = [mention for mention in things if mention.start < end and start < mention.end]
-            if any(mention.start < told for mention in within):
+            heads = [mention for mention in within if mention.start < told]
+            if len(heads) > 1 or not all(text[mention.start : told].lower().strip() in _HEADS for mention in heads):
                 continue
             score, label = self.nearest(text[start:end])
-            if label and label not in (mention.label for mention in within) and score >= (SURE if within else NEAR):
+            least = SURER if heads else SURE if within else NEAR
+            if label and label not in (mention.label for mention in within) and score >= least:
                 yield Reading(start, end, label, score)
 
     def nearest(self, said: str) -> tuple[float, str]:
@@ -166,6 +182,11 @@ def stretches(text: str) -> Iterator[tuple[int, int, int]]:
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
         if opening not in (*_OPENING, *_ANYTHING) or last in ("the", "that", "this", "another"):
             continue
+        if opening in ("this", "that") and words[at + 1 : at + 2] and words[at + 1].group().lower() == "one":
+            continue  # "in this one there is ..."
+        head = [word.group().lower() for word in words[at + 1 : at + 3]]
+        if head and head[0] in _NO_HEAD and head[1:] != ["of"]:
+            continue  # "the sort that stands on the floor"
         if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
             continue  # "a bag that sags"
         told, before = None, ""
@@ -173,6 +194,8 @@ def stretches(text: str) -> Iterator[tuple[int, int, int]]:
             word, following = words[number], words[number + 1].start() if number + 1 < len(words) else len(text)
             lowered = word.group().lower()
             if lowered in _PEOPLE:
+                break
+            if before in _ROOMS:
                 break
             if told is None and number > at and lowered in (*_OPENING, *_ANYTHING) and lowered not in _TELLING:
                 break  # another noun phrase

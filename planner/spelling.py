@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -17,6 +17,10 @@ _GRAMMAR = (
     "three", "four", "five", "seven", "eight", "nine", "twelve", "behind", "beside", "between", "under", "above",
     "below", "green", "yellow", "orange", "purple", "brown", "black", "white", "grey",
 )  # fmt: skip
+_RUN_TOGETHER = {
+    "infront": "in front", "ontop": "on top", "nextto": "next to", "inbetween": "in between", "infrontof": "in front of",
+    "ontopof": "on top of",
+}  # fmt: skip
 _COMMON = ("there", "closest", "cast", "fries", "coal", "coals")  # twisted letters of "three", "closets" ...
 _ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
 
@@ -37,8 +41,8 @@ class Speller:
     @cached_property
     def _targets(self) -> dict[str, str]:
         """What may be meant: letters run together -> as the vocabulary writes it."""
-        found = {"".join(_WORD.findall(form)).lower(): form for form in self._vocabulary.forms()}
-        found |= {form.lower(): form for form in self._vocabulary.forms() if _WORD.fullmatch(form)}
+        forms = sorted(self._vocabulary.forms(), key=lambda form: (self._is_label(form), " " not in form))
+        found = {"".join(_WORD.findall(form)).lower(): form for form in forms}  # labels win
         found = {letters: form for letters, form in found.items() if len(letters) >= self._fewest(form)}
         return found | {word: word for word in _GRAMMAR}
 
@@ -68,11 +72,14 @@ class Speller:
         """The text with slips mended, and a note for each."""
         notes: list[str] = []
         matches = list(_WORD.finditer(text))
+        joined = self._pairs([match.group() for match in matches], notes)
 
         def mend(match: re.Match[str]) -> str:
             word, at = match.group(), next(i for i, each in enumerate(matches) if each.start() == match.start())
             if word.istitle() and re.search(r"[a-z,;] $", text[: match.start()]) and not text.istitle():
                 return word  # somebody's name
+            if at in joined:
+                return joined[at]
             beside = {each.group().lower() for each in (*matches[max(0, at - 1) : at], *matches[at + 1 : at + 2])}
             meant = self._meant(word.lower(), beside)
             if meant is None:
@@ -82,11 +89,46 @@ class Speller:
 
         return _WORD.sub(mend, text), tuple(notes)
 
+    def _pairs(self, words: Sequence[str], notes: list[str]) -> dict[int, str]:
+        """Names of two words that are both misspelt ("wasching mashine"): place -> word."""
+        found: dict[int, str] = {}
+        for at, (one, two) in enumerate(pairwise(word.lower() for word in words)):
+            if at in found or not all(self._is_slip(word) for word in (one, two)):
+                continue
+            most = sum(2 if len(word) >= LONG_LETTERS else 1 for word in (one, two))
+            scored = {
+                " ".join(name): distances
+                for name in self._two_words.get((one[0], two[0]), ())
+                if sum(distances := [edit_distance(a, b, most) for a, b in zip((one, two), name, strict=True)]) <= most
+            }
+            least = min((sum(distances) for distances in scored.values()), default=0)
+            best = [name for name, distances in scored.items() if sum(distances) == least]
+            if len({self._vocabulary.exact(name) for name in best}) == 1:
+                found |= dict(zip((at, at + 1), best[0].split(), strict=True))
+                notes.append(f"read {' '.join(words[at : at + 2])!r} as {best[0]!r}")
+        return found
+
+    def _is_slip(self, word: str) -> bool:
+        known = word in self._vocabulary.forms() or word in self._parts or word in self._vocabulary.ordinary
+        return len(word) >= MIN_LETTERS and not known and self._rare(word) and not self._is_inflected(word)
+
+    @cached_property
+    def _two_words(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """Names of two words, by their first letters."""
+        found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for form in self._vocabulary.forms():
+            match = re.fullmatch(r"([a-z]{3,}) ([a-z]{3,})", form.lower())
+            if match:
+                found.setdefault((match[1][0], match[2][0]), []).append((match[1], match[2]))
+        return found
+
     def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
         if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts:
             return None
         if word in (*_GRAMMAR, *_COMMON):
             return None
+        if word in _RUN_TOGETHER:
+            return _RUN_TOGETHER[word]
         rare = self._rare(word)
         if word in self._targets and rare:
             return self._targets[word]
@@ -110,14 +152,22 @@ class Speller:
                 if rare or is_twisted(word, letters)
             )
             best = [targets[letters] for distance, _, letters in scored if distance == scored[0][0] <= most]
-            best = [form for form in best if self._vocabulary.plain.exact(form)] or best  # the world's own words first
+            for better in (self._vocabulary.plain.exact, self._is_label):  # the world's own words first
+                best = [form for form in best if better(form)] or best
             if best and len({self._vocabulary.exact(form) or form for form in best}) == 1:
                 return best[0]
         return None
 
+    def _is_label(self, form: str) -> bool:
+        label = self._vocabulary.exact(form)
+        return label is not None and form in (label, self._vocabulary.plural(label))
+
     def _is_inflected(self, word: str) -> bool:
-        stems = (word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending))
-        return any(len(stem) >= MIN_LETTERS and not self._rare(stem) for stem in stems)
+        stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
+        if any(len(stem) >= MIN_LETTERS and not self._rare(stem) for stem in stems):
+            return True
+        doubled = (stem[:-1] for stem in stems if len(stem) > MIN_LETTERS - 1 and stem[-1] == stem[-2])  # "fatter"
+        return any(not self._rare(stem) for stem in doubled)
 
 
 def is_twisted(word: str, meant: str) -> bool:

@@ -23,7 +23,8 @@ _MORE: dict[str, Relation] = {
     "left from": "left of", "right from": "right of", "underneath": "below", "atop": "on", "upon": "on", "onto": "on",
     "adjacent to": "next to", "close to": "next to", "near to": "next to", "alongside": "next to", "along": "next to",
     "at the side of": "next to", "by the side of": "next to", "on either side of": "next to",
-    "either side of": "next to", "on both sides of": "next to", "not far from": "next to",
+    "either side of": "next to", "on both sides of": "next to", "on each side of": "next to", "each side of": "next to",
+    "not far from": "next to",
     "before": "in front of", "ahead of": "in front of", "at the foot of": "in front of",
     "around": "next to", "all around": "next to", "draped over": "on",
     "draped across": "on", "slung over": "on", "slung across": "on", "thrown over": "on", "thrown across": "on",
@@ -90,7 +91,7 @@ _TOKENS = re.compile(
             rf"(?P<side>\b(?:{_SIDE}))",
             rf"(?P<relation>\b(?:{_any([*PHRASES, *_MORE, *ALONE, *BEHIND, *ELSEWISE])})\b|"
             rf"\b(?<!\ba )(?<!\bthe ){_ROUND}(?=\s+(?:an?|the|it|them|this|that|my|our|his|her)\b))",
-            r"(?P<pronoun>\b(?:it|them|they|itself)\b(?!'))",
+            r"(?P<pronoun>\b(?:it|them|they|itself|him|himself|herself|her(?=\s*(?:[,.;:!?]|$|and\b|is\b)))\b(?!'))",
             r"(?P<which>\b(?:which|whom)\b)",
             r"(?P<with>\b(?:with|has|have|having|featuring)\b)",
             rf"(?P<verb>\b(?:{_any(_VERBS)})\b)",

@@ -31,6 +31,8 @@ _CARRIERS = frozenset(
 )
 _PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
 _HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
+_LIVING = ("person", "animal")
+_FLAT = ("rug", "mat", "carpet")
 _NO_INSIDE = tuple("window door wall curtain rug bench chair table stool sofa bed mat desk".split())
 
 
@@ -260,14 +262,21 @@ class Walker:
         if last and (self._is_contrast(words) or self._is_topic(last[0][0])):
             options = [*last, *options]
         if self.tokens[i + 1 : i + 2] and self.tokens[i + 1].kind == "pronoun":
-            several = self.tokens[i + 1].words in ("them", "they")
-            options = [each for each in options if (len(each) > 1 or each[-1].count > 1) == several] or options
+            pronoun = self.tokens[i + 1].words
+            several = pronoun in ("them", "they")
+            options = [each for each in options if self._are_several(each) == several] or options
+            if pronoun.startswith(("him", "her")):
+                options = [each for each in options if self.kind(each[-1].label) in _LIVING] or options
         if relation_of(words) == "below":
             options = [each for each in options if self.kind(each[-1].label) != "surface"] or options
         if relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
             options.sort(key=lambda each: self.kind(each[-1].label) != "furniture")
         return options[0] if options else []
+
+    def _are_several(self, who: Sequence[Mention]) -> bool:
+        """Whether "them" may stand for it: a list, or a plural, be it of one thing ("the swings")."""
+        return len(who) > 1 or who[-1].count > 1 or self.text[: who[-1].end].endswith(("ings", "ors", "ers"))
 
     def _is_contrast(self, words: str) -> bool:
         """Whether a side is the other side of what the last relation spoke of: "left of the window, right of it"."""
@@ -300,6 +309,8 @@ class Walker:
 
     def _placed(self, i: int, token: Token) -> list[Mention]:
         """Which of what was named before the relation at `i` it speaks of."""
+        if (told := self._told_by_clause(i)) is not None:
+            return [told]
         before = self.tokens[i - 1] if i else None
         if before is not None and before.kind == "name" and before.mention is self.object:
             nearest = self.object is not None and token.kind == "relation" and self.kind(self.object.label) != "surface"
@@ -317,6 +328,16 @@ class Walker:
         alike = len(self.subject) == 2 and not self.belongs_to_earlier and self.object is None
         return self.subject if alike else [last]
 
+    def _told_by_clause(self, i: int) -> Mention | None:
+        """What a clause speaks of that the relation at `i` stands in: "the rug that lies in front of ..."."""
+        k = i - 1
+        while k >= 0 and self.tokens[k].kind == "verb":
+            k -= 1
+        mention = self.tokens[k].mention if k >= 0 else None
+        if mention is None or not re.match(r"\s+that(?:'s|\s)", self.text[mention.end : self.tokens[i].start]):
+            return None
+        return mention
+
     def _claim(self, token: Token, who: Sequence[Mention], objects: Sequence[Mention]) -> None:
         if token.kind == "passive" or token.words in ELSEWISE:
             return
@@ -324,7 +345,7 @@ class Walker:
             pairs = (objects, who) if token.kind == "flanked" else (who, objects)
             self._say(pairs[0], "next to", pairs[1], token)
         elif token.kind in ("bearing", "containing"):
-            if any(self.kind(each.label) in ("person", "animal") for each in who):
+            if any(self.kind(each.label) in _LIVING for each in who):
                 return
             self._say(objects, "on" if token.kind == "bearing" else "inside", who, token)
         elif token.words in BEHIND:
@@ -339,6 +360,8 @@ class Walker:
         return self.kind(label) in _HOLDERS and label.split()[-1] not in _NO_INSIDE
 
     def _say(self, who: Sequence[Mention], relation: Relation, others: Sequence[Mention], token: Token) -> None:
+        if relation == "below" and all(each.label.split()[-1] in _FLAT for each in who):
+            who, relation, others = others, "on", who  # "a rug under the table"
         for first in who:
             for second in others:
                 if first.label != second.label:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from scene.reading import DETERMINERS, PREPOSITIONS
+from scene.rephrasing import plainly
 from scene.vocabulary import Vocabulary
 
 PLAIN = (
@@ -31,7 +32,7 @@ _SHADES = {
     "taupe": "beige", "ecru": "beige", "off-white": "cream",
     "gilt": "golden", "gilded": "golden",
     "olive": "green", "sage": "green", "moss": "green", "forest-green": "green",
-    "silvery": "silver", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
+    "silvery": "silver", "pillar-box": "red", "postbox-red": "red", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|pure|rich|soft)\s+)*"
@@ -39,9 +40,10 @@ _THE = r"(?:the|my|our|his|her|their|that|this)\s+$"
 _SAID_AFTER = re.compile(
     r"(?:\s*,)?\s+(?:(?:that|which)\s+)?"
     r"(?:is|are|was|were|should be|must be|has to be|have to be|to be|in|painted|dyed|coloured|colored|covered in|"
-    r"done in)\s+"
+    r"done in|of)\s+"
     rf"(?:painted\s+|in\s+)?{_SHADED}(?P<colour>[a-z-]+)\b"
 )
+_LIKENED = re.compile(r"\s*,?\s+(?:as )?(?P<colour>[a-z-]+) as an?\b")  # "an umbrella, yellow as a lemon"
 _ASKED = re.compile(rf"\s+{_SHADED}(?P<colour>[a-z-]+)\b")  # "was the kettle red", "paint the door blue"
 _ASKING = re.compile(rf"\b(?:is|are|was|were|paint|painted|make|keep|want|spray|dye)\s+{_THE}")
 _GIVEN = re.compile(rf"\b(?:go|paint|do|be|use)\s+{_SHADED}(?P<colour>[a-z-]+)\s+(?:on|for|over)\s+{_THE}")
@@ -61,11 +63,12 @@ def asked_colours(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
 
     Of several colours ("a black and white cat") the first counts.
     """
-    lowered = text.lower()
+    lowered = plainly(text.lower())
     found: dict[str, list[str]] = {}
     for mention in vocabulary.find(lowered):
         before, after = lowered[: mention.start], lowered[mention.end :]
-        colour = _before(before) or _after(after) or _asked(before, after)
+        colour = _before(before) or _within(lowered[mention.start : mention.end], mention.label)
+        colour = colour or _after(after) or _asked(before, after)
         if colour is not None:
             found.setdefault(mention.label, []).append(colour)
     return found
@@ -84,6 +87,11 @@ def _before(text: str) -> str | None:
     return colour
 
 
+def _within(name: str, label: str) -> str | None:
+    """A colour in the middle of a name: "folded white towels"."""
+    return next((colour for word in _WORD.findall(name) if (colour := plain_colour(word)) and word not in label), None)
+
+
 def _asked(before: str, after: str) -> str | None:
     """A colour that the words around a name give it: "was the kettle red", "paint the door blue", "go navy on it"."""
     match = (_ASKED.match(after) if _ASKING.search(before) else None) or _GIVEN.search(before)
@@ -92,5 +100,5 @@ def _asked(before: str, after: str) -> str | None:
 
 def _after(text: str) -> str | None:
     """A colour that is said of a name right after it."""
-    match = _SAID_AFTER.match(text)
+    match = _SAID_AFTER.match(text) or _LIKENED.match(text)
     return plain_colour(match["colour"]) if match else None

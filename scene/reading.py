@@ -17,7 +17,7 @@ NUMBER_WORDS = {
     "few": 3, "some": 2, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "single": 1, "twin": 2, "trio": 3, "many": 3, "eleven": 11, "twelve": 12, "half-dozen": 6, "thirteen": 13,
     "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
-    "quartet": 4, "lone": 1, "solitary": 1,
+    "quartet": 4, "foursome": 4, "threesome": 3, "quintet": 5, "brace": 2, "lone": 1, "solitary": 1,
 }  # fmt: skip
 DETERMINERS = (
     frozenset(NUMBER_WORDS) | {"dozen"} | frozenset("the his her their its my your our this these those some".split())
@@ -29,9 +29,10 @@ MOST = 20  # larger numbers are read as this
 LOOK_BACK = 4  # words before a name in which its number stands
 WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _UNITS = {"pair": 2, "pairs": 2, "couple": 2, "dozen": 12, "dozens": 12}
-_PICTURES = ("picture", "photo", "photograph", "painting", "poster", "portrait")
+_PICTURES = ("picture", "photo", "photograph", "painting", "poster", "portrait", "snap", "snapshot")
 _VAGUE = frozenset("some few several many both couple pair".split())
 _GROUPS = frozenset("set sets row rows group groups line collection array trio bunch stack".split())
+_TOGETHER = ("trio", "quartet", "foursome", "threesome", "quintet", "brace")
 _MEASURES = frozenset(
     (
         "seater seat drawer door tier person legged piece burner year storey story inch cm m ft foot metre meter slice "
@@ -46,6 +47,7 @@ _MARKS = (
 _CORRECTED = re.compile(
     rf"\s*[,.…;:–—-]+\s*(?:{_MARKS}[\s,.…:–—-]*)+(?:[\w'-]+\s+){{0,3}}$|\s+or rather\s+(?:[\w'-]+\s+){{0,3}}$"
 )
+_ONE_EACH = re.compile(r"\s*,?\s*one\s+(?:on|at|to|for)\s+(?:each|either)\s+(?:side|end|hand)\b")
 _AFTER = re.compile(
     rf"\s*(?P<stop>[,:(–—-]*)\s*(?P<cue>(?:{_MARKS}[\s,.…:–—-]*)+|say,?|make it|let's say|maybe|perhaps|about|"
     r"for|x|×)?\s*"
@@ -56,16 +58,17 @@ _AFTER = re.compile(
 _NEGATED = re.compile(
     r"\b(?:(?:no|without|zero|minus|lacks|lacking)(?: (?:any|a|an|the|single|more|other))*"
     r"(?: (?!than\b|more\b|less\b|fewer\b|longer\b|one\b|matter\b|need\b)[a-z'-]+)?|"
-    r"(?:not|isn't|aren't|never|instead of|rather than|except(?: for)?|neither|nor|"
+    r"(?:not|isn't|aren't|never|instead of|rather than|(?<!nothing )(?<!nothing else )(?<!nothing more )except(?: for)?|"
+    r"neither|nor|"
     r"(?:does|do|did)(?:n't| not) (?:have|want|need|include|add|draw|show|like))"
     r"(?: (?:a|an|any|the|single))*(?: [a-z'-]+)?)\s+$"
 )
 _ALSO_NOT = re.compile(r"\s*,?\s*(?:or|nor)\s+(?:an?\s+|any\s+|the\s+)?(?:[a-z'-]+\s+)?$")
 _JOINED = re.compile(r"\s*(?:,|and|&|plus|as well as|,\s*and)\s+(?P<first>[a-z0-9]+)\s+(?:[a-z'-]+\s+){0,3}$")
-_VERB_BEFORE = re.compile(r"\b(?:to|i|we|they|you|he|she|who|can|could|will|would|must|let's|us)\s+$")
+_VERB_BEFORE = re.compile(r"\b(?:am|i'm|we're|they're|you're|to|i|we|they|you|he|she|who|can|could|will|would|must|let's|us)\s+$")
 _VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|them)\b")
 _OPENING = re.compile(
-    r"\W*(?:(?:please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
+    r"\W*(?:(?:hello|hi|hey|search|for|looking|am|'m|please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
     r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
 )
 _EACH = re.compile(
@@ -96,13 +99,15 @@ _CALLED = frozenset(
 )
 _MEANT_FOR = re.compile(
     r"\b(?:for|to please|to surprise|from|like|look|dear|hey|belonged to|belongs to|given by|thanks to|according to|"
-    r"i was|as|of (?=my|our|his|her|their))\s+(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
+    r"i was|as|asked|of(?= (?:my|our|his|her|their)\b))\s+(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
 )
+_AT_HOME = re.compile(r"\b(?:at|to|in|from|round|near|for)\s+(?:(?:my|our|his|her|their|your|the)\s+)?(?:[a-z-]+\s+)?$")
 _WHERE = r"(?:on|to|at|in|by|under|above|beside|next|behind|near|over|below)\b"
 _ANOTHER = re.compile(
     rf"(?:(?<=[,;] )(?:and )?|\band )(?P<another>(?:another|a second|a third)(?: one)?)(?= {_WHERE}|\s*,? {_WHERE}|"
     r"\s*(?:[,.;!?]|$))"
 )
+_IN_THE_PICTURE = re.compile(r"\b(?:off|in|into|out of|from|of)\s+(?:the|this|my|your)\s+$")
 _PICTURED = re.compile(r"\s*(?::|of|from|with|where|showing|in which|that shows)\b")
 
 
@@ -173,7 +178,7 @@ def number_before(before: str, name: Name, plainly: bool = False) -> tuple[int, 
                 return (max(1, min(number, MOST)) if name.counted or plainly else 1), True
         if not plainly and word in DETERMINERS and earlier[:1] == ["of"] and (some := _number("".join(earlier[1:2]))):
             return min(some, MOST), True  # "one of those brass lamps"
-        of_group = not plainly and word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
+        of_group = not plainly and word == "of" and earlier[:1] and earlier[0] in (*_GROUPS, *_UNITS, *_TOGETHER)
         if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
             break
     return (2, False) if name.plural else (1, False)
@@ -243,7 +248,7 @@ def mentions(text: str, names: Sequence[Name]) -> list[Mention]:
         found.append(replace(mention, adds=_adds(text, mention, found)))
         asked.append(name)
         before = (name, False)
-    return _with_others(text, _without_headings(text, found))
+    return _with_others(text, _said_again(text, names, _without_headings(text, found)))
 
 
 def _one_each(text: str, name: Name, found: Sequence[Mention], told: bool) -> tuple[int, bool]:
@@ -266,6 +271,8 @@ def _is_bystander(text: str, name: Name) -> bool:
     before, after = text[: name.start], text[name.end :]
     if _OWNER.match(after) and not name.own:
         return True
+    if re.match(r"'s\s*(?:[.,;:!?)]|$)", after) and _AT_HOME.search(before):
+        return True
     spoken_of = bool(_KIN_BEFORE.search(before)) or text[name.start : name.end] in _CALLED
     return bool((spoken_of and _SPEAKS.match(after)) or _MEANT_FOR.search(before))
 
@@ -281,13 +288,27 @@ def _with_others(text: str, found: Sequence[Mention]) -> list[Mention]:
     return sorted([*found, *more], key=lambda mention: mention.start)
 
 
+def _said_again(text: str, names: Sequence[Name], found: Sequence[Mention]) -> list[Mention]:
+    """Adds what "the machine" means after a washing machine: its name's last word, where that names nothing by itself."""
+    more: list[Mention] = []
+    for mention in found:
+        first, _, last = text[mention.start : mention.end].rpartition(" ")
+        if not first:
+            continue
+        for match in re.finditer(rf"\b(?:the|that|this|its) (?P<word>{re.escape(last)})\b", text[mention.end :]):
+            start, end = (mention.end + place for place in match.span("word"))
+            if not any(name.start < end and start < name.end for name in (*names, *more)):
+                more.append(replace(mention, start=start, end=end, adds=False))
+    return sorted([*found, *more], key=lambda mention: mention.start)
+
+
 def _describes(text: str, name: Name, follows: Name | None) -> bool:
     """Whether a name only says what kind the next thing is: "a glass bowl", "the dog's basket"."""
     if follows is None or _is_verb(text, follows):
         return False
     between = text[name.end : follows.start]
     if re.fullmatch(r"(?:'s|s'|')\s+(?:[a-z-]+\s+)?", between):
-        return not (name.person and name.own)
+        return not (name.person and name.own) or between.startswith("' ")  # "the kids' scooters"
     words = WORD.findall(text[: name.start])[-2:]
     return between in (" ", "-") and not name.plural and (not name.own or bool(DETERMINERS & set(words)))
 
@@ -317,14 +338,20 @@ def _is_part(text: str, name: Name, asked: Sequence[Name]) -> bool:
 
 def _is_frame(text: str, name: Name, asked: Sequence[Name]) -> bool:
     """Whether a name is the picture that is asked for ("a photo of a street"), not something in it."""
-    word = text[name.start : name.end].split()[-1]
-    if asked or word not in _PICTURES:
+    words, before = text[name.start : name.end].split(), text[: name.start]
+    if words[-1] not in _PICTURES:
         return False
-    return bool(_OPENING.match(text[: name.start]) and _PICTURED.match(text[name.end :]))
+    if words == ["picture"] and (not before.strip() or _IN_THE_PICTURE.search(before)):
+        return True  # "picture a street", "keep it off the picture"
+    if words[-1].startswith("snap") and not asked and re.match(r"\s*[,:]", text[name.end :]):
+        return True
+    return bool(not asked and _OPENING.match(before) and _PICTURED.match(text[name.end :]))
 
 
 def _number_after(after: str, count: int) -> tuple[int, bool]:
     """A number that follows: "chairs, say four", "bicycles: two of them", "chairs for three"."""
+    if _ONE_EACH.match(after):
+        return 2, True
     match = _AFTER.match(after)
     if match and (match["stop"] or match["cue"] or match["tail"]):
         return _value(match["number"]), True
@@ -344,9 +371,13 @@ def _value(number: str) -> int:
 
 
 def _named_before(text: str, mention: Mention, found: Sequence[Mention]) -> Mention:
-    """ "The bed" is the bunk bed that was named before it, not one more bed."""
+    """ "The bed" is the bunk bed that was named before it, not one more bed; "4 chairs" are the 4 garden chairs."""
     word = text[mention.start : mention.end]
     last = WORD.findall(text[: mention.start])[-1:]
+    if mention.told and mention.count > 1 and " " not in word:
+        for earlier in found:
+            if earlier.count == mention.count and earlier.told and text[earlier.start : earlier.end].endswith(" " + word):
+                return replace(mention, label=earlier.label)
     if " " in word or not last or last[0] not in ("the", "its", "their", "this", "that", "his", "her", "my"):
         return mention
     for earlier in reversed(found):

@@ -105,7 +105,7 @@ class Vocabulary:
             for word in found
         }
         if not self._is_plain:
-            others |= {word: label for label, entry in self.entries.items() for word in entry.get("synonyms", ())}
+            others |= {word: label for label, entry in self.entries.items() for word in (label, *entry.get("synonyms", ()))}
         for word, label in others.items():
             forms.update(dict.fromkeys(plurals(word), (label, True)))
         forms.update({word: (label, False) for word, label in others.items()})

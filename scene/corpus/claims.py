@@ -14,6 +14,7 @@ from scene.clause_words import INVERSE, PHRASES
 from scene.clauses import stands
 from scene.geometry import Box
 from scene.relations import Relation, box_relations, mask_relations
+from scene.rephrasing import plainly
 from scene.vocabulary import Vocabulary
 
 _IDIOMS = ("under the sun",)  # says that the sun shines, not where anything stands
@@ -35,7 +36,7 @@ class RelationClaim:
 
 def relation_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim]:
     """Relations between categories that a prompt asks for, as far as `scene.clauses` reads English."""
-    lowered = text.lower()
+    lowered = plainly(text.lower())
     for each in stands(lowered, vocabulary.find(lowered), vocabulary.kind):
         words = lowered[each.start : each.end]
         if not words.endswith(_IDIOMS):
