@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config import ComposeConfig
-from orchestrator.ports import Models, Planner
+from orchestrator.ports import Models
 from runtime.assets import asset_dir, pretrained_dir
 from runtime.files import sha256_of
 from runtime.hub import Source, absent_message, fetch, present, unpinned_line
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from inpainter.controlnet_inpaint import ControlNetInpainter
     from masker.smartmask import SmartMask
     from perception.segmenter import PanopticSegmenter
+    from planner.chat import ChatPlanner
+    from planner.llava_planner import LlavaPlanner
 
 ROOMS = ("planner", "masker", "inpainter")
 SEGMENTER = "segmenter"
@@ -138,8 +140,10 @@ def assemble(config: ComposeConfig) -> Models:
 
     set_threads(config.threads)
     inpainter = _inpainter(config, public["inpainter"], own)
+    planner = _planner(config, public["planner"], own, vocabulary)
     return Models(
-        planner=_planner(config, public["planner"], own, vocabulary),
+        planner=planner,
+        read=lambda prompt: planner.reader.read(prompt)[0],
         masker=_masker(config, own["masker"]),
         inpainter=inpainter,
         footprint=inpainter.sees,
@@ -149,7 +153,9 @@ def assemble(config: ComposeConfig) -> Models:
     )
 
 
-def _planner(config: ComposeConfig, public: dict[str, Path], own: dict[str, Path], vocabulary: Vocabulary) -> Planner:
+def _planner(
+    config: ComposeConfig, public: dict[str, Path], own: dict[str, Path], vocabulary: Vocabulary
+) -> LlavaPlanner | ChatPlanner:
     from planner.decoding import PlannerConfig
     from planner.guards import GuardConfig
 

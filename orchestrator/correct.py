@@ -51,7 +51,7 @@ def choose(outlook: Outlook, request: Request, candidates: Sequence[MaskCandidat
     """The candidate that breaks the fewest relations and hides the fewest objects, after at most `limit` tries beyond
     the candidates at hand. What the prompt says comes first, then what would be hidden, then the plan."""
     label = request.proposal.label
-    said = open_claims(outlook.scene, label, outlook.models.vocabulary)
+    said = open_claims(outlook.scene, label, outlook.models.vocabulary, outlook.models.read(outlook.scene.prompt))
     claims = [*said, *_planned(outlook, request, said)]
     by_hand = request.guide_by == "person" and request.guidance is not None
     free = not (by_hand or request.behind or outlook.config.planner.keep_visible)

@@ -171,7 +171,7 @@ class Outlook:
         ]
         most = self.config.max_objects
         if self.config.max_named > most:
-            wanted = vocabulary.counts(self.scene.prompt).items()
+            wanted = vocabulary.counts(self.models.read(self.scene.prompt)).items()
             named = sum(count for label, count in wanted if vocabulary.kind(label) != "surface")
             most = max(most, min(named, self.config.max_named))
         if len(objects) >= most:

@@ -105,6 +105,7 @@ class Models:
         notice: what the user must be told once per run (licence), or "".
         weights: name -> sha256 of each weight file, for `run.json`.
         footprint: mask -> the box of the picture that the inpainter looks at for it; None = all of it.
+        read: a prompt -> as the planner reads it, slips mended and descriptions named.
     """
 
     planner: Planner
@@ -114,3 +115,4 @@ class Models:
     notice: str = ""
     weights: Mapping[str, Any] = field(default_factory=dict)
     footprint: Callable[[np.ndarray], Box] | None = None
+    read: Callable[[str], str] = str

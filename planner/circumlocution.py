@@ -53,8 +53,8 @@ _BEFORE_THAT = (
 )  # fmt: skip
 _NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
 _ROOMS = (
-    "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace", "flat",
-    "house", "home", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
+    "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace",
+    "flat", "house", "home", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
 )  # fmt: skip  # a bedroom where somebody does something is no thing
 _TELLING = ("folk", "folks", "they", "that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
 _PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")
@@ -115,7 +115,7 @@ class Circumlocutions:
             said = text[found.start : found.end]
             several = said.split()[0].lower() in (*_NUMBERS, "those", "these", "some")
             vocabulary, label = self._vocabulary, found.label
-            told = next((word.group().lower() for word in _WORD.finditer(said) if plain_colour(word.group().lower())), "")
+            told = next((word for word in _WORD.findall(said.lower()) if plain_colour(word)), "")
             words = f"{told} {vocabulary.plural(label) if several else label}".strip()
             name = f"{said.split()[0]} {words}" if several else vocabulary.with_article(label, words)
             text = text[: found.start] + name + text[found.end :]

@@ -18,8 +18,8 @@ _GRAMMAR = (
     "below", "green", "yellow", "orange", "purple", "brown", "black", "white", "grey",
 )  # fmt: skip
 _RUN_TOGETHER = {
-    "infront": "in front", "ontop": "on top", "nextto": "next to", "inbetween": "in between", "infrontof": "in front of",
-    "ontopof": "on top of",
+    "infront": "in front", "ontop": "on top", "nextto": "next to", "inbetween": "in between",
+    "infrontof": "in front of", "ontopof": "on top of",
 }  # fmt: skip
 _COMMON = ("there", "closest", "cast", "fries", "coal", "coals")  # twisted letters of "three", "closets" ...
 _ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips

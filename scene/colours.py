@@ -32,7 +32,8 @@ _SHADES = {
     "taupe": "beige", "ecru": "beige", "off-white": "cream",
     "gilt": "golden", "gilded": "golden",
     "olive": "green", "sage": "green", "moss": "green", "forest-green": "green",
-    "silvery": "silver", "pillar-box": "red", "postbox-red": "red", "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
+    "silvery": "silver", "pillar-box": "red", "postbox-red": "red",
+    "greenish": "green", "reddish": "red", "bluish": "blue", "yellowish": "yellow",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _SHADED = r"(?:(?:an?|the|bright|dark|light|pale|deep|all|completely|really|very|pure|rich|soft)\s+)*"

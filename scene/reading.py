@@ -58,14 +58,17 @@ _AFTER = re.compile(
 _NEGATED = re.compile(
     r"\b(?:(?:no|without|zero|minus|lacks|lacking)(?: (?:any|a|an|the|single|more|other))*"
     r"(?: (?!than\b|more\b|less\b|fewer\b|longer\b|one\b|matter\b|need\b)[a-z'-]+)?|"
-    r"(?:not|isn't|aren't|never|instead of|rather than|(?<!nothing )(?<!nothing else )(?<!nothing more )except(?: for)?|"
+    r"(?:not|isn't|aren't|never|instead of|rather than|(?<!nothing )(?<!nothing else )(?<!nothing more )"
+    r"except(?: for)?|"
     r"neither|nor|"
     r"(?:does|do|did)(?:n't| not) (?:have|want|need|include|add|draw|show|like))"
     r"(?: (?:a|an|any|the|single))*(?: [a-z'-]+)?)\s+$"
 )
 _ALSO_NOT = re.compile(r"\s*,?\s*(?:or|nor)\s+(?:an?\s+|any\s+|the\s+)?(?:[a-z'-]+\s+)?$")
 _JOINED = re.compile(r"\s*(?:,|and|&|plus|as well as|,\s*and)\s+(?P<first>[a-z0-9]+)\s+(?:[a-z'-]+\s+){0,3}$")
-_VERB_BEFORE = re.compile(r"\b(?:am|i'm|we're|they're|you're|to|i|we|they|you|he|she|who|can|could|will|would|must|let's|us)\s+$")
+_VERB_BEFORE = re.compile(
+    r"\b(?:am|i'm|we're|they're|you're|to|i|we|they|you|he|she|who|can|could|will|would|must|let's|us)\s+$"
+)
 _VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|them)\b")
 _OPENING = re.compile(
     r"\W*(?:(?:hello|hi|hey|search|for|looking|am|'m|please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
@@ -99,7 +102,8 @@ _CALLED = frozenset(
 )
 _MEANT_FOR = re.compile(
     r"\b(?:for|to please|to surprise|from|like|look|dear|hey|belonged to|belongs to|given by|thanks to|according to|"
-    r"i was|as|asked|of(?= (?:my|our|his|her|their)\b))\s+(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
+    r"i was|as|asked|of(?= (?:my|our|his|her|their)\b))\s+"
+    r"(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
 )
 _AT_HOME = re.compile(r"\b(?:at|to|in|from|round|near|for)\s+(?:(?:my|our|his|her|their|your|the)\s+)?(?:[a-z-]+\s+)?$")
 _WHERE = r"(?:on|to|at|in|by|under|above|beside|next|behind|near|over|below)\b"
@@ -289,7 +293,7 @@ def _with_others(text: str, found: Sequence[Mention]) -> list[Mention]:
 
 
 def _said_again(text: str, names: Sequence[Name], found: Sequence[Mention]) -> list[Mention]:
-    """Adds what "the machine" means after a washing machine: its name's last word, where that names nothing by itself."""
+    """Adds what "the machine" means after a washing machine: its name's last word, if that names nothing by itself."""
     more: list[Mention] = []
     for mention in found:
         first, _, last = text[mention.start : mention.end].rpartition(" ")
@@ -297,7 +301,8 @@ def _said_again(text: str, names: Sequence[Name], found: Sequence[Mention]) -> l
             continue
         for match in re.finditer(rf"\b(?:the|that|this|its) (?P<word>{re.escape(last)})\b", text[mention.end :]):
             start, end = (mention.end + place for place in match.span("word"))
-            if not any(name.start < end and start < name.end for name in (*names, *more)):
+            spans = [(each.start, each.end) for each in names] + [(each.start, each.end) for each in more]
+            if not any(first < end and start < after for first, after in spans):
                 more.append(replace(mention, start=start, end=end, adds=False))
     return sorted([*found, *more], key=lambda mention: mention.start)
 
@@ -376,7 +381,8 @@ def _named_before(text: str, mention: Mention, found: Sequence[Mention]) -> Ment
     last = WORD.findall(text[: mention.start])[-1:]
     if mention.told and mention.count > 1 and " " not in word:
         for earlier in found:
-            if earlier.count == mention.count and earlier.told and text[earlier.start : earlier.end].endswith(" " + word):
+            named = text[earlier.start : earlier.end]
+            if earlier.count == mention.count and earlier.told and named.endswith(" " + word):
                 return replace(mention, label=earlier.label)
     if " " in word or not last or last[0] not in ("the", "its", "their", "this", "that", "his", "her", "my"):
         return mention

@@ -105,7 +105,8 @@ class Vocabulary:
             for word in found
         }
         if not self._is_plain:
-            others |= {word: label for label, entry in self.entries.items() for word in (label, *entry.get("synonyms", ()))}
+            own = ((label, (label, *entry.get("synonyms", ()))) for label, entry in self.entries.items())
+            others |= {word: label for label, found in own for word in found}
         for word, label in others.items():
             forms.update(dict.fromkeys(plurals(word), (label, True)))
         forms.update({word: (label, False) for word, label in others.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_what_the_prompt_names_may_be_more_than_max_objects(tmp_path: Path) -> N
     )
     assert list(run.steps())[-1].reason == "max_objects = 2 reached"
     assert load_preset("park").max_named > load_preset("park", overrides=["max_objects=3"]).max_named == 0
+
+
+def test_what_the_planner_reads_counts_as_named(tmp_path: Path) -> None:
+    models = replace(fake_models(), read=lambda prompt: prompt.replace("bouy", "boy"))
+    maker = Composer.from_preset("park", overrides=["max_objects=1", "max_named=2"], models=models)
+    run = maker.start("a bouy and a dog", out=tmp_path / "run")
+    assert list(run.steps())[-1].reason == "max_objects = 2 reached"
 
 
 def test_max_objects_does_not_count_surfaces(tmp_path: Path) -> None:
