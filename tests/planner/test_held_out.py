@@ -11,7 +11,7 @@ from scene.vocabulary import Vocabulary
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
-        for name in ("dev", "final", "dev2", "third", "fourth", "fifth")}  # fmt: skip
+        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -42,7 +42,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["third"]) == len({line["id"] for line in SETS["third"]}) == 100
     assert len(SETS["fourth"]) == len({line["id"] for line in SETS["fourth"]}) == 99
     assert len(SETS["fifth"]) == len({line["id"] for line in SETS["fifth"]}) == 59
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 698
+    assert len(SETS["sixth"]) == len({line["id"] for line in SETS["sixth"]}) == 70
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 768
 
 
 @pytest.mark.parametrize("name", SETS)
