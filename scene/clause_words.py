@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scene.reading import Mention
+from scene.reading import DETERMINERS, Mention
 from scene.relations import Relation
 
 PHRASES: dict[str, Relation] = {
@@ -73,6 +73,18 @@ _SIDE = (
     r"(?:left|right)(?= *:)"
 )
 
+CARRIERS = frozenset(
+    (
+        "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy "
+        "bath"
+    ).split()
+)
+PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
+HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
+LIVING = ("person", "animal")
+FLAT = ("rug", "mat", "carpet")
+NO_INSIDE = tuple("window door wall curtain rug bench chair table stool sofa bed mat desk".split())
+
 
 def _any(phrases: Sequence[str]) -> str:
     return "|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in sorted(phrases, key=len, reverse=True))
@@ -114,6 +126,44 @@ class Token:
     mention: Mention | None = None
 
 
+@dataclass(frozen=True)
+class Stands:
+    """`first` stands in `relation` to `second`; `start`, `end`: the words that say so, half-open."""
+
+    first: Mention
+    relation: Relation
+    second: Mention
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who stands on which side of a picture or of something; `end`: of the words that say so."""
+
+    who: Sequence[Mention]
+    side: Relation
+    end: int
+
+
+def pairs_of_sides(sides: Sequence[Side]) -> list[Stands]:
+    """What stands left stands left of what stands right: "sofa left, tv right"."""
+    found: list[Stands] = []
+    k = 0
+    while k + 1 < len(sides):
+        one, two = sides[k], sides[k + 1]
+        if one.side != two.side:
+            found += [
+                Stands(first, one.side, second, first.start, max(two.end, second.end))
+                for first in one.who
+                for second in two.who
+                if first.label != second.label
+            ]
+            k += 1
+        k += 1
+    return found
+
+
 def tokens(text: str, named: Sequence[Mention]) -> list[Token]:
     """Names and grammar of a text in lower case, in order."""
     found = [Token("name", text[m.start : m.end], m.start, m.end, m) for m in named]
@@ -133,3 +183,10 @@ def _blanked(text: str, named: Sequence[Mention]) -> str:
 def relation_of(words: str) -> Relation | None:
     """The relation that a phrase says; None: none, or one that `INVERSE` turns round."""
     return PHRASES.get(words) or _MORE.get(words) or ALONE.get(words) or ("next to" if words == _ROUND else None)
+
+
+def is_phrase(filler: Sequence[str]) -> bool:
+    """Whether words before a name belong to it: at most six, with a determiner only where a phrase begins."""
+    inner = [word for word in filler[1:] if word in DETERMINERS and word not in ("single", "twin")]
+    opened = bool(filler) and filler[0] in ("all", "both", "each", "one", "some", "just")
+    return len(filler) <= 6 and len(inner) <= (2 if opened else 0)

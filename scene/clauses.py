@@ -19,41 +19,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from scene.clause_words import ALONE, BEHIND, ELSEWISE, Token, relation_of, tokens
-from scene.reading import DETERMINERS, Mention
-from scene.relations import Relation
-
-_CARRIERS = frozenset(
-    (
-        "surface furniture fixture appliance outdoor vehicle large object plant electronics music sport tableware toy "
-        "bath"
-    ).split()
+from scene.clause_words import (
+    ALONE,
+    BEHIND,
+    CARRIERS,
+    ELSEWISE,
+    FLAT,
+    HOLDERS,
+    LIVING,
+    NO_INSIDE,
+    PORTABLE,
+    Side,
+    Stands,
+    Token,
+    is_phrase,
+    pairs_of_sides,
+    relation_of,
+    tokens,
 )
-_PORTABLE = frozenset("tableware food object electronics clothing toy bath lighting plant animal".split())
-_HOLDERS = frozenset("furniture tableware bath object vehicle outdoor fixture appliance".split())
-_LIVING = ("person", "animal")
-_FLAT = ("rug", "mat", "carpet")
-_NO_INSIDE = tuple("window door wall curtain rug bench chair table stool sofa bed mat desk".split())
-
-
-@dataclass(frozen=True)
-class Stands:
-    """`first` stands in `relation` to `second`; `start`, `end`: the words that say so, half-open."""
-
-    first: Mention
-    relation: Relation
-    second: Mention
-    start: int
-    end: int
-
-
-@dataclass
-class _Side:
-    """A side that somebody stands on."""
-
-    who: list[Mention]
-    side: Relation
-    end: int
+from scene.reading import Mention
+from scene.relations import Relation
 
 
 @dataclass
@@ -72,7 +57,7 @@ class Walker:
     subject: list[Mention] = field(default_factory=list)
     earlier: list[Mention] = field(default_factory=list)
     object: Mention | None = None
-    sides: list[_Side] = field(default_factory=list)
+    sides: list[Side] = field(default_factory=list)
     found: list[Stands] = field(default_factory=list)
     belongs: bool = False  # the subject came with a "with": what "it" means is what the "with" belongs to
     belongs_to_earlier: bool = False  # the same of the subject that stands
@@ -86,8 +71,7 @@ class Walker:
         i = 0
         while i < len(self.tokens):
             i = self._step(i)
-        self._pair_sides()
-        return self.found
+        return [*self.found, *pairs_of_sides(self.sides)]
 
     def _step(self, i: int) -> int:
         """Reads the token at `i` (and what belongs to it); returns the next one's index."""
@@ -188,7 +172,7 @@ class Walker:
         filler = self.text[self.tokens[i].end : following.start].split()
         if following.kind in ("pronoun", "which") and not filler:
             return [], i + 2, True
-        if following.kind != "name" or following.mention is None or not _is_phrase(filler):
+        if following.kind != "name" or following.mention is None or not is_phrase(filler):
             return None
         found, nxt = [following.mention], i + 2
         if self.tokens[i].kind in ("between", "flanked", "bearing", "containing"):
@@ -210,7 +194,7 @@ class Walker:
                 k += 1
                 continue
             mention = self.tokens[k].mention
-            if mention is None or not _is_phrase(self.text[self.tokens[k - 1].end : mention.start].split()):
+            if mention is None or not is_phrase(self.text[self.tokens[k - 1].end : mention.start].split()):
                 break
             found.append(mention)
             k += 1
@@ -266,11 +250,11 @@ class Walker:
             several = pronoun in ("them", "they")
             options = [each for each in options if self._are_several(each) == several] or options
             if pronoun.startswith(("him", "her")):
-                options = [each for each in options if self.kind(each[-1].label) in _LIVING] or options
+                options = [each for each in options if self.kind(each[-1].label) in LIVING] or options
         if relation_of(words) == "below":
             options = [each for each in options if self.kind(each[-1].label) != "surface"] or options
         if relation_of(words) == "on":
-            options = [each for each in options if self.kind(each[-1].label) in _CARRIERS] or options
+            options = [each for each in options if self.kind(each[-1].label) in CARRIERS] or options
             options.sort(key=lambda each: self.kind(each[-1].label) != "furniture")
         return options[0] if options else []
 
@@ -322,7 +306,7 @@ class Walker:
             return [last]
         if relation_of(token.words) in ("on", "inside"):
             k, kind = len(self.subject) - 1, self.kind(last.label)
-            while k > 0 and (self.kind(self.subject[k - 1].label) in _PORTABLE or kind == "person"):
+            while k > 0 and (self.kind(self.subject[k - 1].label) in PORTABLE or kind == "person"):
                 k -= 1
             return self.subject[k:]
         alike = len(self.subject) == 2 and not self.belongs_to_earlier and self.object is None
@@ -345,7 +329,7 @@ class Walker:
             pairs = (objects, who) if token.kind == "flanked" else (who, objects)
             self._say(pairs[0], "next to", pairs[1], token)
         elif token.kind in ("bearing", "containing"):
-            if any(self.kind(each.label) in _LIVING for each in who):
+            if any(self.kind(each.label) in LIVING for each in who):
                 return
             self._say(objects, "on" if token.kind == "bearing" else "inside", who, token)
         elif token.words in BEHIND:
@@ -357,10 +341,10 @@ class Walker:
 
     def _holds(self, label: str) -> bool:
         """Whether something can be seen to stand in a thing: in a vase or a car, not in a street or a window."""
-        return self.kind(label) in _HOLDERS and label.split()[-1] not in _NO_INSIDE
+        return self.kind(label) in HOLDERS and label.split()[-1] not in NO_INSIDE
 
     def _say(self, who: Sequence[Mention], relation: Relation, others: Sequence[Mention], token: Token) -> None:
-        if relation == "below" and all(each.label.split()[-1] in _FLAT for each in who):
+        if relation == "below" and all(each.label.split()[-1] in FLAT for each in who):
             who, relation, others = others, "on", who  # "a rug under the table"
         for first in who:
             for second in others:
@@ -407,27 +391,7 @@ class Walker:
     def _place_side(self, who: list[Mention], side: Relation, of: list[Mention], token: Token) -> None:
         self._say(who, side, of, token)
         if side in ("left of", "right of"):
-            self.sides.append(_Side(who, side, token.end))
-
-    def _pair_sides(self) -> None:
-        """What stands left stands left of what stands right."""
-        k = 0
-        while k + 1 < len(self.sides):
-            one, two = self.sides[k], self.sides[k + 1]
-            if one.side != two.side:
-                for first in one.who:
-                    for second in two.who:
-                        if first.label != second.label:
-                            self.found.append(Stands(first, one.side, second, first.start, max(two.end, second.end)))
-                k += 1
-            k += 1
-
-
-def _is_phrase(filler: Sequence[str]) -> bool:
-    """Whether words before a name belong to it: at most six, with a determiner only where a phrase begins."""
-    inner = [word for word in filler[1:] if word in DETERMINERS and word not in ("single", "twin")]
-    opened = bool(filler) and filler[0] in ("all", "both", "each", "one", "some", "just")
-    return len(filler) <= 6 and len(inner) <= (2 if opened else 0)
+            self.sides.append(Side(who, side, token.end))
 
 
 def stands(text: str, named: Sequence[Mention], kind: Callable[[str], str]) -> Iterator[Stands]:

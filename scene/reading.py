@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from scene.bystanders import is_bystander
+
 NUMBER_WORDS = {
     "a": 1, "an": 1, "one": 1, "another": 1, "two": 2, "both": 2, "couple": 2, "pair": 2, "three": 3, "several": 3,
     "few": 3, "some": 2, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -84,28 +86,6 @@ _EACH_BEFORE = re.compile(
     r"(?:(?:stands?|sits?|is|there's|there is|hangs?|goes|put|place|i'd like|we want)\s+)*(?:an?|one)\s+"
     r"(?:[a-z-]+\s+){0,2}$"
 )
-_OWNER = re.compile(
-    r"(?: [a-z]+)?(?:'s|s'|')\s+(?!(?:an?|the|in|on|at|by|not|been|got|there|here|his|her|my|their|now|also)\b)"
-    r"(?![a-z]+ing\b)[a-z]"
-)
-_SPEAKS = re.compile(
-    r"\s+(?:(?:always|never|still|really|only|just|once|has|have|had|would|will|is|was)\s+)*(?:not\s+)?"
-    r"(?:insists?|insisted|wants?|wanted|says?|said|likes?|liked|loves?|loved|hates?|hated|thinks?|thought|asked|asks|"
-    r"reckons?|reckoned|bought|buys|gave|gives|left|made|makes|passed|promised|swears?|told|tells|keeps|kept|prefers?|"
-    r"preferred|calls?|called|hung|built|painted|found|brought|brings|amused|picked|chose|inherited|collects?|"
-    r"collected|supplied|supplies|drove|drives|lent|sold|fixed|carved|knitted|dreams?|dreamt|needs?|needed|deals?|remembers?|begged|requested|suggests?|suggested)\b"
-)
-_KIN_BEFORE = re.compile(r"\b(?:my|our|the|his|her|their|your)\s+(?:[a-z-]+\s+)?$")
-_CALLED = frozenset(
-    "dad daddy pop papa mum mummy mom mommy mama grandad granddad grandpa gramps gran granny grandma nan nana nanna "
-    "auntie aunt uncle".split()
-)
-_MEANT_FOR = re.compile(
-    r"\b(?:for|to please|to surprise|from|like|look|dear|hey|belonged to|belongs to|given by|thanks to|according to|"
-    r"i was|as|asked|of(?= (?:my|our|his|her|their)\b))\s+"
-    r"(?:(?:my|our|his|her|their|your|the|a|an|two|three)\s+)?(?:[a-z-]+\s+)?$"
-)
-_AT_HOME = re.compile(r"\b(?:at|to|in|from|round|near|for)\s+(?:(?:my|our|his|her|their|your|the)\s+)?(?:[a-z-]+\s+)?$")
 _WHERE = r"(?:on|to|at|in|by|under|above|beside|next|behind|near|over|below)\b"
 _ANOTHER = re.compile(
     rf"(?:(?<=[,;] )(?:and )?|\band )(?P<another>(?:another|a second|a third)(?: one)?)(?= {_WHERE}|\s*,? {_WHERE}|"
@@ -269,16 +249,8 @@ def _one_each(text: str, name: Name, found: Sequence[Mention], told: bool) -> tu
 
 
 def _is_bystander(text: str, name: Name) -> bool:
-    """Whether a person is only spoken of: owns or says something, or is the one that it is for."""
-    if not name.person:
-        return False
-    before, after = text[: name.start], text[name.end :]
-    if _OWNER.match(after) and not name.own:
-        return True
-    if re.match(r"'s\s*(?:[.,;:!?)]|$)", after) and _AT_HOME.search(before):
-        return True
-    spoken_of = bool(_KIN_BEFORE.search(before)) or text[name.start : name.end] in _CALLED
-    return bool((spoken_of and _SPEAKS.match(after)) or _MEANT_FOR.search(before))
+    before, word, after = text[: name.start], text[name.start : name.end], text[name.end :]
+    return name.person and is_bystander(before, word, after, name.own)
 
 
 def _with_others(text: str, found: Sequence[Mention]) -> list[Mention]:
