@@ -54,7 +54,7 @@ _BEFORE_THAT = (
 _NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
 _ROOMS = (
     "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace",
-    "flat", "house", "home", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
+    "flat", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
 )  # fmt: skip  # a bedroom where somebody does something is no thing
 _TELLING = ("folk", "folks", "they", "that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
 _PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")

@@ -173,10 +173,10 @@ class LlavaPlanner:
             ModelError: the answer is unusable.
         """
         situation = self.reader.situation(scene, prompt, turn, rejected)
-        notes = [] if self.encoder.fits(situation.text) else ["prompt cut: too long for the planner"]
+        notes = [] if self.encoder.fits(situation.told) else ["prompt cut: too long for the planner"]
         brief = situation.brief if self.brief and self.config.guards.enabled else None
         moment = Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
-        start = self.read(scene, situation.text, moment.picture, brief)
+        start = self.read(scene, situation.told, moment.picture, brief)
         pick = Picker(self.config, seed)
         automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
         notes += fired
@@ -221,7 +221,8 @@ class LlavaPlanner:
         """
         automaton = self._automaton(scene, [label], False)
         automaton.box = STAND_IN if self._pointed(label) else None
-        self._advance(automaton, self.read(scene, prompt, picture), Picker(self.config, seed), until_head=False)
+        start = self.read(scene, self.reader.in_own_words(prompt), picture)
+        self._advance(automaton, start, Picker(self.config, seed), until_head=False)
         seen = layout_picture(scene.layout) if picture is None else picture
         links = self.reader.situation(scene, prompt, None, ()).links
         return self._read_answer(automaton, Moment(scene, prompt, seed, seen, links))[1]

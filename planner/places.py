@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 WEIGHTS = "places.safetensors"
 PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
-DRAWS = 16
+DRAWS, MORE_DRAWS = 16, 64  # for wishes; the further ones from nearly the whole distribution
+WIDE_TOP_P = 0.97
 STRIDE = 2  # every second pixel is looked at
 
 
@@ -268,13 +269,17 @@ class Placer:
         if link is not None and partner is not None:
             wishes = [lambda box: stands(link[0], box, partner), *wishes]
         while True:
-            yield medoid([self._drawn(places, wishes, size, generator, top_p) for _ in range(draws)])
+            spreads = [top_p] * DRAWS + [max(top_p, WIDE_TOP_P)] * (MORE_DRAWS if draws == 1 and wishes else 0)
+            yield medoid([self._drawn(places, wishes, size, generator, spreads) for _ in range(draws)])
 
     @staticmethod
-    def _drawn(places: Places, wishes: Sequence[Wish], size: Size, generator: torch.Generator, top_p: float) -> Box:
-        """Of a few draws the first that meets all wishes, or else the first of those that meet most."""
+    def _drawn(
+        places: Places, wishes: Sequence[Wish], size: Size, generator: torch.Generator, spreads: Sequence[float]
+    ) -> Box:
+        """Of a few draws, one for each spread (top-p), the first that meets all wishes, or else the first of those that
+        meet most."""
         best: tuple[int, Box] | None = None
-        for _ in range(DRAWS):
+        for top_p in spreads:
             box = in_pixels(places.sample(generator, top_p), size)
             if min(box.width, box.height) < MIN_SIDE_PX:
                 continue

@@ -31,6 +31,7 @@ class Situation:
 
     Attributes:
         text: prompt and turn, as typed.
+        told: the same as the model is told it: `SceneReader.in_own_words`.
         state: what is placed, wanted, rejected.
         links: label -> relations that the prompt asks for.
         colours: label -> colours that the prompt asks for, one a mention that has one.
@@ -44,6 +45,7 @@ class Situation:
     notes: tuple[str, ...] = ()
     colours: dict[str, list[str]] = field(default_factory=dict)
     brief: tuple[Item, ...] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +65,32 @@ class Moment:
     links: Mapping[str, Sequence[Link]]
 
     def wishes(self, answer: Answer, room: bool) -> tuple[Answer, list[Wish]]:
-        """The answer, with a relation that the prompt asks for and whose partner stands there where it states none; and
-        what its box should meet besides: other such relations and, with `room`, room for what is to stand beside."""
+        """The answer, with a relation that the prompt asks for and whose partner stands there where it states none of
+        them; and what its box should meet besides: other such relations, whatever came too early to stand on it, and,
+        with `room`, room for what is to stand beside."""
         asked = open_links(answer.label, self.links, self.scene)
-        if answer.link is None and asked:
+        if asked and answer.link not in [link for link, _ in asked]:
             answer = answer.model_copy(update={"link": asked[0][0]})
         wishes: list[Wish] = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
+        wishes += [partial(_carries, on_it=box) for box in self._to_carry(answer.label)]
         there = {layer.label for layer in self.scene.layers}
         for side in sides_to_come(self.links.get(answer.label, ()), there) if room else ():
             wishes.append(partial(leaves_room, side=side, size=self.scene.size))
         return answer, wishes
+
+    def _to_carry(self, label: str) -> list[Box]:
+        """Boxes of what stands there already and should stand on a `label`, of which there is none yet."""
+        if any(layer.label == label for layer in self.scene.layers):
+            return []
+        return [
+            layer.box
+            for layer in self.scene.layers
+            if layer.box is not None and ("on", label) in self.links.get(layer.label, ())
+        ]
+
+
+def _carries(box: Box, on_it: Box) -> bool:
+    return stands("on", on_it, box)
 
 
 class SceneReader:
@@ -97,6 +115,26 @@ class SceneReader:
             notes = (*notes, *more)
         return read, notes
 
+    def in_own_words(self, text: str, read: str | None = None) -> str:
+        """A text with every name that the world file does not have replaced by the label: "a settee" is "a sofa" to a
+        small model, which has seen few words. As typed in a world without everyday words: its planner has learned from
+        what people typed.
+
+        Args:
+            text: as typed.
+            read: `read` of it, where it is known.
+        """
+        vocabulary = self.vocabulary
+        if not vocabulary.has_everyday_words:
+            return text
+        told = self.read(text)[0] if read is None else read
+        for mention in reversed(vocabulary.find(told)):
+            word = told[mention.start : mention.end]
+            if vocabulary.plain.exact(word) is None and vocabulary.exact(word) is not None:
+                name = vocabulary.plural(mention.label) if vocabulary.is_plural(word) else mention.label
+                told = told[: mention.start] + name + told[mention.end :]
+        return told
+
     def situation(self, scene: LayeredScene, prompt: str, turn: str | None, rejected: Sequence[str]) -> Situation:
         """See `Situation`."""
         text = " ".join(part for part in (prompt, turn) if part)
@@ -112,7 +150,8 @@ class SceneReader:
             {label: [other for word, other in found if word == "on"] for label, found in links.items()},
         )
         brief = brief_of(read, self.vocabulary)
-        return Situation(text, state, links, notes, asked_colours(read, self.vocabulary), brief)
+        colours = asked_colours(read, self.vocabulary)
+        return Situation(text, state, links, notes, colours, brief, self.in_own_words(text, read))
 
     def stop(self, situation: Situation, notes: Sequence[str], confidence: float | None = None) -> Proposal:
         """A stop with its reason."""

@@ -60,7 +60,7 @@ _VERBS = (
     "is", "are", "was", "were", "stand", "stands", "standing", "sit", "sits", "sitting", "seated", "lie", "lies",
     "lying", "laid", "hang", "hangs", "hanging", "rest", "rests", "resting", "lean", "leans", "leaning", "sleep",
     "sleeps", "wait", "waits", "waiting", "placed", "put", "parked", "perched", "be",
-    "left on", "left in", "all", "goes", "go", "went", "stood", "sat", "hung", "lay", "leant", "propped",
+    "all", "goes", "go", "went", "stood", "sat", "hung", "lay", "leant", "propped",
     "squeeze in", "squeezed in", "fit in", "throw in", "bring in", "there is", "there are", "there's", "comes",
     "add", "draw", "show", "want", "i want", "i'd like", "we want", "we'd like", "i see", "you see", "we have",
     "i have", "we've got", "i've got", "you'll find", "you will find", "now", "please",

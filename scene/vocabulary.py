@@ -223,6 +223,15 @@ class Vocabulary:
         """The category whose name, synonym or plural a text is, word for word; None if it is none."""
         return self._forms.get(" ".join(text.lower().split()), ("", False))[0] or None
 
+    def is_plural(self, name: str) -> bool:
+        """Whether a name is written as a plural."""
+        return self._forms.get(" ".join(name.lower().split()), ("", False))[1]
+
+    @property
+    def has_everyday_words(self) -> bool:
+        """Whether more words are understood than the world file has."""
+        return bool(self._reading.words)
+
     @property
     def ordinary(self) -> frozenset[str]:
         """English words that look like slips of names and are none."""

@@ -5,7 +5,7 @@ import pytest
 
 from planner.guards import GuardConfig, plan_state, rule
 from planner.llava_planner import LlavaPlanner, PlannerConfig
-from planner.situation import attributes
+from planner.situation import SceneReader, attributes
 from planner.spelling import Speller, edit_distance
 from scene.geometry import Box
 from scene.layers import Layer, LayeredScene
@@ -36,6 +36,13 @@ def test_slips_are_mended_and_words_are_not(typed, meant):
 
 
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
+
+
+def test_a_model_is_told_the_labels_of_everyday_names():
+    typed = "Two settees and a couch, wing chairs by the log burner. Gran's pair of stilettos."
+    told = SceneReader(WORLD).in_own_words(typed)
+    assert told == "Two settees and a couch, armchairs by the wood stove. Gran's pair of high heels."
+    assert SceneReader(Vocabulary("nowhere", {})).in_own_words("two soffas") == "two soffas"
 
 
 @pytest.mark.parametrize(
