@@ -260,7 +260,7 @@ class Walker:
 
     def _are_several(self, who: Sequence[Mention]) -> bool:
         """Whether "them" may stand for it: a list, or a plural, be it of one thing ("the swings")."""
-        return len(who) > 1 or who[-1].count > 1 or self.text[: who[-1].end].endswith(("ings", "ors", "ers"))
+        return len(who) > 1 or who[-1].count > 1 or bool(re.search(r"[^s]s$", self.text[: who[-1].end]))
 
     def _is_contrast(self, words: str) -> bool:
         """Whether a side is the other side of what the last relation spoke of: "left of the window, right of it"."""

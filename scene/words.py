@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 DATA = Path(__file__).parent / "data"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C, where libyaml is there
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def reading_words(world: str) -> ReadingWords:
     path = DATA / f"{world}_words.yaml"
     if not world.isidentifier() or not path.is_file():
         return ReadingWords()
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     words = {label: tuple(found) for label, found in data["words"].items()}
     return ReadingWords(
         words,
@@ -63,7 +64,7 @@ def reverse_dictionary(world: str) -> dict[str, tuple[str, ...]]:
     path = DATA / f"{world}_uses.yaml"
     if not world.isidentifier() or not path.is_file():
         return {}
-    return {label: tuple(told) for label, told in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    return {label: tuple(told) for label, told in yaml.load(path.read_text(encoding="utf-8"), LOADER).items()}
 
 
 def plurals(word: str) -> set[str]:

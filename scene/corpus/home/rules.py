@@ -18,10 +18,10 @@ from scene.corpus.home.recipes import Item, MaterialRule, ModelRule, Recipe, Sha
 from scene.errors import UserError
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
+from scene.words import LOADER
 
 RULES_FOLDER = Path("configs/worlds/home")
 FEWEST_TO_HOLD_OUT = 4  # a label with fewer models, or a room with fewer recipes, keeps them all for training
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C, where libyaml is there
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _walk(items: tuple[Item, ...]) -> list[Item]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
     except FileNotFoundError:
         raise UserError(f"{file} is missing; point to a folder of rules like {RULES_FOLDER}") from None
     except (OSError, yaml.YAMLError) as error:
