@@ -234,7 +234,10 @@ class Walker:
         """What "it" or "them" stands for after a relation."""
         which = i + 1 < len(self.tokens) and self.tokens[i + 1].kind == "which"
         near = relation_of(words) in ("on", "in front of", "below")
-        if which and (before := self.tokens[i - 1].mention):
+        k = i - 1
+        while which and k > 0 and self.tokens[k].kind == "stop":
+            k -= 1
+        if which and (before := self.tokens[k].mention):
             return [before]
         options = [self.subject] if self._starts(i) and not self.belongs_to_earlier else []
         options.append(self.earlier)
@@ -243,7 +246,7 @@ class Walker:
         direct = near and spoken_of_last and not self._told_of(self.earlier)
         options = [*last, *options] if direct else [*options, *last]
         options = [each for each in options if each]
-        if last and (self._is_contrast(words) or self._is_topic(last[0][0])):
+        if last and (self._is_contrast(words) or (self._is_topic(last[0][0]) and not self.belongs_to_earlier)):
             options = [*last, *options]
         if self.tokens[i + 1 : i + 2] and self.tokens[i + 1].kind == "pronoun":
             pronoun = self.tokens[i + 1].words
@@ -251,7 +254,7 @@ class Walker:
             options = [each for each in options if self._are_several(each) == several] or options
             if pronoun.startswith(("him", "her")):
                 options = [each for each in options if self.kind(each[-1].label) in LIVING] or options
-        if relation_of(words) == "below":
+        if relation_of(words) in ("below", "in front of"):
             options = [each for each in options if self.kind(each[-1].label) != "surface"] or options
         if relation_of(words) == "on":
             options = [each for each in options if self.kind(each[-1].label) in CARRIERS] or options
@@ -365,13 +368,14 @@ class Walker:
             options = [listed, self.earlier, [self.object] if self.object else []]
             of = next((each for each in options if each and each[-1].label not in own), [])
         follows = self.tokens[i + 1 : i + 3]
-        if follows and (follows[0].words == ":" or (follows[0].words == "," and self._opens(i))):
+        listed_after = self._opens(i) or (self._starts(i) and self.tokens[i - 1].kind == "and")
+        if follows and (follows[0].words == ":" or (follows[0].words == "," and listed_after)):
             follows = follows[1:]
         while follows and follows[0].kind == "verb":
             follows = follows[1:]
-        contrast = self.object if self.found and self.found[-1].relation in ("left of", "right of") else None
-        if contrast is not None and self.found[-1].second is contrast and not of:
-            of = [contrast]
+        last = self.found[-1] if self.found else None
+        if not of and last and last.relation in ("left of", "right of") and not self._ended(last.end, token.start):
+            of = [last.second]  # "two mugs to the left of it, a bonsai to the right"
         if self._starts(i) and follows and follows[0].kind == "name":
             self.due, self.settled = (side, of or []), True
         elif self.subject:
@@ -381,6 +385,10 @@ class Walker:
             self._place_side(who, side, of, token)
             self.settled = True
         return i + 1
+
+    def _ended(self, start: int, end: int) -> bool:
+        """Whether a sentence ends between two places of the text."""
+        return any(token.kind == "end" and start <= token.start < end for token in self.tokens)
 
     def _opens(self, i: int) -> bool:
         """Whether a token is the first of a sentence, an "and" aside."""

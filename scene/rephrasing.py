@@ -15,7 +15,7 @@ _VERB = r"(?:sits?|stands?|lies?|lives?|hangs?|rests?|goes|waits?|is|are)"
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # "bread bin to the toaster's right"
     (
-        re.compile(rf"\b(to|on|at) ({_THE} (?:[a-z-]+ ){{0,2}}[a-z-]+)'s? (left|right)\b(?!-| of| hand)"),
+        re.compile(rf"\b(to|on|at) ({_THE} (?:[a-z-]+ ){{0,2}}[a-z-]+)'s? (left|right)(?:(?:-hand| hand)? side)?\b(?!-| of)"),
         r"\1 the \3 of \2",
     ),
     # "what sits on the board? a knife and a loaf."
@@ -23,6 +23,8 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         re.compile(rf"\bwhat(?:'s| {_VERB}| have we| do we have)?( (?:{_WHERE}) [^.?!]+)\?\s*([^.?!]+)"),
         r"\2 stand\1",
     ),
+    # "where's the remote? on the armchair"
+    (re.compile(rf"\bwhere(?:'s|'re| is| are) ({_THE} [a-z -]+)\? (?=(?:{_WHERE})\b)"), r"\1 is "),
     # "the cat? asleep under the table"
     (re.compile(rf"((?:^|[.!?] ){_THE} [a-z -]+)\? (?=[a-z]+ (?:{_WHERE})\b|(?:{_WHERE})\b)"), r"\1 is "),
     # "in front of the tree someone has parked a train"

@@ -33,7 +33,7 @@ _NOT_OBJECTS = frozenset(
     air way distance them him something someone nothing everything everyone group row fun piece
     """.split()
 )
-_START, _INNER = re.compile(r"(?<![\w'-])\w"), re.compile(r"(?<=[\s-])\w")
+_START, _INNER = re.compile(r"(?<![\w'])\w"), re.compile(r"(?<=[\s-])\w")
 """Where a name may begin, and another word within it."""
 _RUN = re.compile(r"\w+")
 
@@ -185,7 +185,8 @@ class Vocabulary:
         at = 0
         for word in _START.finditer(lowered):
             match = self._match(lowered, word.start()) if word.start() >= at else None
-            if match is None:
+            compound = lowered[: word.start()].endswith("-")  # "nappy-changing station", not "tom-cat"
+            if match is None or (compound and (self._is_plain or " " not in match.group())):
                 continue
             later: re.Match[str] | None = match
             while later is not None:
