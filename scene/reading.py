@@ -73,7 +73,8 @@ _VERB_BEFORE = re.compile(
 )
 _VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|them)\b")
 _OPENING = re.compile(
-    r"\W*(?:(?:is it possible to|get|hello|hi|hey|search|for|looking|am|'m|please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
+    r"\W*(?:(?:is it possible to|get|hello|hi|hey|search|for|looking|am|'m|"
+    r"please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
     r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
 )
 _EACH = re.compile(

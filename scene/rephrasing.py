@@ -15,7 +15,9 @@ _VERB = r"(?:sits?|stands?|lies?|lives?|hangs?|rests?|goes|waits?|is|are)"
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # "bread bin to the toaster's right"
     (
-        re.compile(rf"\b(to|on|at) ({_THE} (?:[a-z-]+ ){{0,2}}[a-z-]+)'s? (left|right)(?:(?:-hand| hand)? side)?\b(?!-| of)"),
+        re.compile(
+            rf"\b(to|on|at) ({_THE} (?:[a-z-]+ ){{0,2}}[a-z-]+)'s? (left|right)(?:(?:-hand| hand)? side)?\b(?!-| of)"
+        ),
         r"\1 the \3 of \2",
     ),
     # "what sits on the board? a knife and a loaf."
