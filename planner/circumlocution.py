@@ -49,14 +49,18 @@ _HEADS = (
     "shelf", "cabinet", "basket", "bowl", "brush", "case", "screen", "mat", "clock", "bike", "toy", "desk", "piano",
 )  # fmt: skip  # names of many kinds: "a seat that spins" is an office chair, "a sofa that keeps food cold" is a sofa
 _BEFORE_THAT = (
-    "and", "plus", "or", "with", "of", "want", "need", "get", "add", "put", "place", "like", "is", "by", "have",
+    "and", "plus", "or", "with", "of", "know", "remember", "see", "show", "draw", "has", "got", "had",
+    "want", "need", "get", "add", "put", "place", "like", "is", "by", "have",
 )  # fmt: skip
 _NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
 _ROOMS = (
     "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace",
     "flat", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook",
 )  # fmt: skip  # a bedroom where somebody does something is no thing
-_TELLING = ("folk", "folks", "they", "that", "which", "where", "you", "we", "one", "i", "used", "when", "full")
+_TELLING = (
+    "folk", "folks", "they", "that", "which", "where", "you", "we",
+    "one", "i", "used", "when", "full", "stuck", "meant",
+)  # fmt: skip
 _PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _STOP = re.compile(r"[,;:.!?()\n+&]|\s-\s")
@@ -195,11 +199,13 @@ def stretches(text: str) -> Iterator[tuple[int, int, int]]:
             lowered = word.group().lower()
             if lowered in _PEOPLE:
                 break
-            if before in _ROOMS:
-                break
             if told is None and number > at and lowered in (*_OPENING, *_ANYTHING) and lowered not in _TELLING:
                 break  # another noun phrase
-            tells = lowered.removesuffix("s") in _VAGUE or (number > at and lowered in _TELLING)
+            is_vague = lowered.removesuffix("s") in _VAGUE
+            tells = is_vague or (number > at and lowered in _TELLING)
+            room = before in _ROOMS and words[number - 2].group().lower() != "and"  # "something long and flat"
+            if room and not is_vague and (told is None or opening in _ANYTHING):
+                break
             after = words[number + 1].group().lower() if number + 1 < len(words) else ""
             used = before.removesuffix("s") in _USED and lowered in ("to", "for") and (lowered, after) != ("to", "the")
             if told is None and (tells or used or (before == "for" and lowered.endswith("ing"))):
