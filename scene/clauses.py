@@ -218,6 +218,8 @@ class Walker:
         """In "an armchair, a bookcase behind it" the last of the list stands to the rest."""
         if len(self.subject) > 1 and not self.verb and not self._starts(i):
             *rest, last = self.subject
+            if [token.words for token in self.tokens[i + 1 : i + 2]] in (["them"], ["they"]):
+                rest = [each for each in rest if self._are_several([each])] or rest
             if not self.belongs_to_earlier:
                 self.earlier, self.belongs_to_earlier = rest[-1:], True
             elif not self.earlier:

@@ -82,6 +82,7 @@ def test_counts(text: str, counts: dict[str, int]) -> None:
         ("a bench, and a barrel to the bench's right", {("barrel", "right of", "bench")}),
         ("what stands on the tray? a plate and a spoon.",
          {("plate", "on", "tray"), ("spoon", "on", "tray")}),
+        ("ten lockers and a spoon, a bench in front of them", {("bench", "in front of", "locker")}),
         ("where's the cat? on the bench", {("cat", "on", "bench")}),
         ("a barrel to the left of the bench, on which somebody has left a cat",
          {("barrel", "left of", "bench"), ("cat", "on", "bench")}),
