@@ -11,7 +11,7 @@ from scene.vocabulary import Vocabulary
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
-        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth")}  # fmt: skip
+        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -43,7 +43,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["fourth"]) == len({line["id"] for line in SETS["fourth"]}) == 99
     assert len(SETS["fifth"]) == len({line["id"] for line in SETS["fifth"]}) == 59
     assert len(SETS["sixth"]) == len({line["id"] for line in SETS["sixth"]}) == 70
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 768
+    assert len(SETS["seventh"]) == len({line["id"] for line in SETS["seventh"]}) == 60
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 828
 
 
 @pytest.mark.parametrize("name", SETS)
