@@ -59,19 +59,19 @@ def live_graph(scene: LayeredScene, vocabulary: Vocabulary) -> nx.MultiDiGraph:
     return graph
 
 
-def open_claims(scene: LayeredScene, label: str, vocabulary: Vocabulary, read: str = "") -> list[RelationClaim]:
+def open_claims(scene: LayeredScene, label: str, vocabulary: Vocabulary, prompt: str) -> list[RelationClaim]:
     """Claims that placing one more `label` can fulfil: its partner is in the scene, and they do not hold yet.
 
     Args:
         scene: what is there.
         label: category of the new object.
         vocabulary: the world's words.
-        read: the prompt as the planner reads it; "" = as typed.
+        prompt: what is asked for, as the planner reads it.
     """
     there = {layer.label for layer in scene.layers}
     return [
         claim
-        for claim in asked(read or scene.prompt, vocabulary)
+        for claim in asked(prompt, vocabulary)
         if label in (claim.first, claim.second)
         and (claim.second if label == claim.first else claim.first) in there
         and not _holds(claim, scene)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import torch
@@ -31,8 +31,7 @@ from scene.words import reverse_dictionary
 FEWEST, MOST = 3, 16  # words of a description
 TOKENS = 24
 NEAR = 0.53  # cosine from which a description is taken for a thing
-SURE = 0.6  # where it names other things in passing ("something to hang coats on")
-SURER = 0.6  # where it names a thing of a kind ("a seat that spins")
+SURE = 0.6  # where it names things: others in passing ("something to hang coats on"), or its kind ("a seat that spins")
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
 _OPENING = ("a", "an", "the", "that", "those", "this", "these", "some", "one", "another", "my", "our", *_NUMBERS)
 _ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever")
@@ -95,7 +94,6 @@ class Circumlocutions:
         self, vocabulary: Vocabulary, phrases: Mapping[str, Sequence[str]], embed: Callable[[str], Tensor]
     ) -> None:
         self._vocabulary, self._phrases, self._embed = vocabulary, phrases, embed
-        self.named = lru_cache(maxsize=64)(self._named)
 
     @classmethod
     def of(cls, vocabulary: Vocabulary) -> Self | None:
@@ -104,7 +102,7 @@ class Circumlocutions:
         phrases = {label: said for label, said in reverse_dictionary(vocabulary.name).items() if label in known}
         return cls(vocabulary, phrases, _embedded) if phrases.keys() - {""} else None
 
-    def _named(self, text: str) -> tuple[str, tuple[str, ...]]:
+    def named(self, text: str) -> tuple[str, tuple[str, ...]]:
         """The text with descriptions replaced by names, and a note for each."""
         taken: list[Reading] = []
         try:
@@ -139,8 +137,7 @@ class Circumlocutions:
             if len(heads) > 1 or not all(text[mention.start : told].lower().strip() in _HEADS for mention in heads):
                 continue
             score, label = self.nearest(text[start:end])
-            least = SURER if heads else SURE if within else NEAR
-            if label and label not in (mention.label for mention in within) and score >= least:
+            if label and label not in (mention.label for mention in within) and score >= (SURE if within else NEAR):
                 yield Reading(start, end, label, score)
 
     def nearest(self, said: str) -> tuple[float, str]:
@@ -186,10 +183,10 @@ def stretches(text: str) -> Iterator[tuple[int, int, int]]:
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
         if opening not in (*_OPENING, *_ANYTHING) or last in ("the", "that", "this", "another"):
             continue
-        if opening in ("this", "that") and words[at + 1 : at + 2] and words[at + 1].group().lower() == "one":
+        head, of = ([word.group().lower() for word in words[at + 1 : at + 3]] + ["", ""])[:2]
+        if opening in ("this", "that") and head == "one":
             continue  # "in this one there is ..."
-        head = [word.group().lower() for word in words[at + 1 : at + 3]]
-        if head and head[0] in _NO_HEAD and head[1:] != ["of"]:
+        if head in _NO_HEAD and of != "of":
             continue  # "the sort that stands on the floor"
         if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
             continue  # "a bag that sags"

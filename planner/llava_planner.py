@@ -221,11 +221,10 @@ class LlavaPlanner:
         """
         automaton = self._automaton(scene, [label], False)
         automaton.box = STAND_IN if self._pointed(label) else None
-        start = self.read(scene, self.reader.in_own_words(prompt), picture)
-        self._advance(automaton, start, Picker(self.config, seed), until_head=False)
+        situation = self.reader.situation(scene, prompt, None, ())
+        self._advance(automaton, self.read(scene, situation.told, picture), Picker(self.config, seed), until_head=False)
         seen = layout_picture(scene.layout) if picture is None else picture
-        links = self.reader.situation(scene, prompt, None, ()).links
-        return self._read_answer(automaton, Moment(scene, prompt, seed, seen, links))[1]
+        return self._read_answer(automaton, Moment(scene, prompt, seed, seen, situation.links))[1]
 
     def read(
         self,

@@ -268,8 +268,8 @@ class Placer:
         places, partner, link = self.places(sought), sought.partner, sought.answer.link
         if link is not None and partner is not None:
             wishes = [lambda box: stands(link[0], box, partner), *wishes]
+        spreads = [top_p] * DRAWS + [max(top_p, WIDE_TOP_P)] * (MORE_DRAWS if draws == 1 and wishes else 0)
         while True:
-            spreads = [top_p] * DRAWS + [max(top_p, WIDE_TOP_P)] * (MORE_DRAWS if draws == 1 and wishes else 0)
             yield medoid([self._drawn(places, wishes, size, generator, spreads) for _ in range(draws)])
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -40,12 +40,12 @@ class Situation:
     """
 
     text: str
+    told: str
     state: PlanState
     links: dict[str, list[Link]]
     notes: tuple[str, ...] = ()
     colours: dict[str, list[str]] = field(default_factory=dict)
     brief: tuple[Item, ...] = ()
-    told: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Moment:
         if asked and answer.link not in [link for link, _ in asked]:
             answer = answer.model_copy(update={"link": asked[0][0]})
         wishes: list[Wish] = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
-        wishes += [partial(_carries, on_it=box) for box in self._to_carry(answer.label)]
+        wishes += [partial(stands, "on", box) for box in self._to_carry(answer.label)]
         there = {layer.label for layer in self.scene.layers}
         for side in sides_to_come(self.links.get(answer.label, ()), there) if room else ():
             wishes.append(partial(leaves_room, side=side, size=self.scene.size))
@@ -89,10 +89,6 @@ class Moment:
         ]
 
 
-def _carries(box: Box, on_it: Box) -> bool:
-    return stands("on", on_it, box)
-
-
 class SceneReader:
     """Reads prompts and scenes of one world.
 
@@ -106,8 +102,9 @@ class SceneReader:
         self.descriptions = Circumlocutions.of(vocabulary)
         self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
         self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
+        self.read = lru_cache(maxsize=64)(self._read)  # planner, self-correction and the loop's limit ask every step
 
-    def read(self, text: str) -> tuple[str, tuple[str, ...]]:
+    def _read(self, text: str) -> tuple[str, tuple[str, ...]]:
         """A text with slips mended and descriptions replaced by names, and a note for each."""
         read, notes = self.speller.corrected(text) if self.speller else (text, ())
         if self.descriptions is not None:
@@ -115,19 +112,15 @@ class SceneReader:
             notes = (*notes, *more)
         return read, notes
 
-    def in_own_words(self, text: str, read: str | None = None) -> str:
-        """A text with every name that the world file does not have replaced by the label: "a settee" is "a sofa" to a
-        small model, which has seen few words. As typed in a world without everyday words: its planner has learned from
-        what people typed.
-
-        Args:
-            text: as typed.
-            read: `read` of it, where it is known.
+    def in_own_words(self, text: str) -> str:
+        """A text as it is read, with every name that the world file does not have replaced by the label: "two wing
+        chairs" are "two armchairs" to a small model, which has seen few words. As typed in a world without everyday
+        words: its planner has learned from what people typed.
         """
         vocabulary = self.vocabulary
         if not vocabulary.has_everyday_words:
             return text
-        told = self.read(text)[0] if read is None else read
+        told, _ = self.read(text)
         for mention in reversed(vocabulary.find(told)):
             word = told[mention.start : mention.end]
             if vocabulary.plain.exact(word) is None and vocabulary.exact(word) is not None:
@@ -151,7 +144,7 @@ class SceneReader:
         )
         brief = brief_of(read, self.vocabulary)
         colours = asked_colours(read, self.vocabulary)
-        return Situation(text, state, links, notes, colours, brief, self.in_own_words(text, read))
+        return Situation(text, self.in_own_words(text), state, links, notes, colours, brief)
 
     def stop(self, situation: Situation, notes: Sequence[str], confidence: float | None = None) -> Proposal:
         """A stop with its reason."""

@@ -96,21 +96,25 @@ class Speller:
             if at in found or not all(self._is_slip(word) for word in (one, two)):
                 continue
             most = sum(2 if len(word) >= LONG_LETTERS else 1 for word in (one, two))
-            scored = {
-                " ".join(name): distances
+            distances = {
+                name: sum(edit_distance(a, b, most) for a, b in zip((one, two), name, strict=True))
                 for name in self._two_words.get((one[0], two[0]), ())
-                if sum(distances := [edit_distance(a, b, most) for a, b in zip((one, two), name, strict=True)]) <= most
             }
-            least = min((sum(distances) for distances in scored.values()), default=0)
-            best = [name for name, distances in scored.items() if sum(distances) == least]
-            if len({self._vocabulary.exact(name) for name in best}) == 1:
-                found |= dict(zip((at, at + 1), best[0].split(), strict=True))
-                notes.append(f"read {' '.join(words[at : at + 2])!r} as {best[0]!r}")
+            least = min(distances.values(), default=most + 1)
+            best = [name for name, distance in distances.items() if distance == least <= most]
+            if len({self._vocabulary.exact(" ".join(name)) for name in best}) == 1:
+                found |= dict(zip((at, at + 1), best[0], strict=True))
+                notes.append(f"read {' '.join(words[at : at + 2])!r} as {' '.join(best[0])!r}")
         return found
 
+    def _is_known(self, word: str) -> bool:
+        """Whether a word is too short to tell, a name or a word of one."""
+        return len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts
+
     def _is_slip(self, word: str) -> bool:
-        known = word in self._vocabulary.forms() or word in self._parts or word in self._vocabulary.ordinary
-        return len(word) >= MIN_LETTERS and not known and self._rare(word) and not self._is_inflected(word)
+        """Whether a word is none that anybody knows."""
+        known = self._is_known(word) or word in self._vocabulary.ordinary
+        return not known and self._rare(word) and not self._is_inflected(word)
 
     @cached_property
     def _two_words(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
@@ -123,9 +127,7 @@ class Speller:
         return found
 
     def _meant(self, word: str, beside: Collection[str] = ()) -> str | None:
-        if len(word) < MIN_LETTERS or word in self._vocabulary.forms() or word in self._parts:
-            return None
-        if word in (*_GRAMMAR, *_COMMON):
+        if self._is_known(word) or word in (*_GRAMMAR, *_COMMON):
             return None
         if word in _RUN_TOGETHER:
             return _RUN_TOGETHER[word]

@@ -40,6 +40,8 @@ from scene.clause_words import (
 from scene.reading import Mention
 from scene.relations import Relation
 
+_SEVERAL = ("them", "they")
+
 
 @dataclass
 class Walker:
@@ -218,7 +220,7 @@ class Walker:
         """In "an armchair, a bookcase behind it" the last of the list stands to the rest."""
         if len(self.subject) > 1 and not self.verb and not self._starts(i):
             *rest, last = self.subject
-            if [token.words for token in self.tokens[i + 1 : i + 2]] in (["them"], ["they"]):
+            if self._pronoun(i) in _SEVERAL:
                 rest = [each for each in rest if self._are_several([each])] or rest
             if not self.belongs_to_earlier:
                 self.earlier, self.belongs_to_earlier = rest[-1:], True
@@ -250,9 +252,8 @@ class Walker:
         options = [each for each in options if each]
         if last and (self._is_contrast(words) or (self._is_topic(last[0][0]) and not self.belongs_to_earlier)):
             options = [*last, *options]
-        if self.tokens[i + 1 : i + 2] and self.tokens[i + 1].kind == "pronoun":
-            pronoun = self.tokens[i + 1].words
-            several = pronoun in ("them", "they")
+        if pronoun := self._pronoun(i):
+            several = pronoun in _SEVERAL
             options = [each for each in options if self._are_several(each) == several] or options
             if pronoun.startswith(("him", "her")):
                 options = [each for each in options if self.kind(each[-1].label) in LIVING] or options
@@ -262,6 +263,10 @@ class Walker:
             options = [each for each in options if self.kind(each[-1].label) in CARRIERS] or options
             options.sort(key=lambda each: self.kind(each[-1].label) != "furniture")
         return options[0] if options else []
+
+    def _pronoun(self, i: int) -> str:
+        """The pronoun that follows the token at `i`; "" = none."""
+        return next((token.words for token in self.tokens[i + 1 : i + 2] if token.kind == "pronoun"), "")
 
     def _are_several(self, who: Sequence[Mention]) -> bool:
         """Whether "them" may stand for it: a list, or a plural, be it of one thing ("the swings")."""

@@ -33,8 +33,10 @@ WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 _UNITS = {"pair": 2, "pairs": 2, "couple": 2, "dozen": 12, "dozens": 12}
 _PICTURES = ("picture", "photo", "photograph", "painting", "poster", "portrait", "snap", "snapshot")
 _VAGUE = frozenset("some few several many both couple pair".split())
-_GROUPS = frozenset("set sets row rows group groups line collection array trio bunch stack".split())
-_TOGETHER = ("trio", "quartet", "foursome", "threesome", "quintet", "brace")
+_GROUPS = frozenset(
+    "set sets row rows group groups line collection array bunch stack trio quartet foursome threesome "
+    "quintet brace".split()
+)
 _MEASURES = frozenset(
     (
         "seater seat drawer door tier person legged piece burner year storey story inch cm m ft foot metre meter slice "
@@ -163,7 +165,7 @@ def number_before(before: str, name: Name, plainly: bool = False) -> tuple[int, 
                 return (max(1, min(number, MOST)) if name.counted or plainly else 1), True
         if not plainly and word in DETERMINERS and earlier[:1] == ["of"] and (some := _number("".join(earlier[1:2]))):
             return min(some, MOST), True  # "one of those brass lamps"
-        of_group = not plainly and word == "of" and earlier[:1] and earlier[0] in (*_GROUPS, *_UNITS, *_TOGETHER)
+        of_group = not plainly and word == "of" and earlier[:1] and (earlier[0] in _GROUPS or earlier[0] in _UNITS)
         if not of_group and (word in DETERMINERS or word in PREPOSITIONS or word == "and"):
             break
     return (2, False) if name.plural else (1, False)

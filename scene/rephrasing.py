@@ -4,7 +4,6 @@ question and its answer as one sentence. Names and numbers stay as they are."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 _WHERE = (
     r"on top of|in front of|next to|on|under|underneath|beneath|below|above|over|beside|behind|near|inside|in|by|"
@@ -12,7 +11,7 @@ _WHERE = (
 )
 _THE = r"(?:the|my|our|his|her|their|that|this|a|an)"
 _VERB = r"(?:sits?|stands?|lies?|lives?|hangs?|rests?|goes|waits?|is|are)"
-_RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # "bread bin to the toaster's right"
     (
         re.compile(
@@ -45,7 +44,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         ),
         r"\1 it",
     ),
-)  # fmt: skip
+)
 
 
 def plainly(lowered: str) -> str:

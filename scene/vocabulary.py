@@ -222,11 +222,15 @@ class Vocabulary:
 
     def exact(self, text: str) -> str | None:
         """The category whose name, synonym or plural a text is, word for word; None if it is none."""
-        return self._forms.get(" ".join(text.lower().split()), ("", False))[0] or None
+        return self._form(text)[0] or None
 
     def is_plural(self, name: str) -> bool:
         """Whether a name is written as a plural."""
-        return self._forms.get(" ".join(name.lower().split()), ("", False))[1]
+        return self._form(name)[1]
+
+    def _form(self, text: str) -> tuple[str, bool]:
+        """What `_forms` has for a text; "" and False where it has nothing."""
+        return self._forms.get(" ".join(text.lower().split()), ("", False))
 
     @property
     def has_everyday_words(self) -> bool:
