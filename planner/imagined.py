@@ -99,13 +99,7 @@ def _said(phraser: Phraser, item: Item, rng: random.Random, word_share: float = 
     vocabulary, label = phraser.vocabulary, item.label
     entry = vocabulary.entries[label]
     plural_name = bool(entry.get("mass") or entry.get("plural_only"))
-    others = [
-        *vocabulary.synonyms(label),
-        *phraser.book.words.get(label, ()),
-        *reading_words(vocabulary.name).words.get(label, ()),
-    ]
-    fitting = others if plural_name else [word for word in others if not word.endswith("s") or word.endswith("ss")]
-    word = rng.choice(fitting) if fitting and rng.random() < word_share else label
+    word = other_word(phraser, label, rng, word_share) or label
     colour = f"{rng.choice(COLOURS)} " if rng.random() < COLOUR_SHARE else ""
     if item.count > 1:
         many = vocabulary.plural(label) if word == label else pluralise(word)
@@ -118,6 +112,19 @@ def _said(phraser: Phraser, item: Item, rng: random.Random, word_share: float = 
         return f"{colour}{word}"
     text = f"{colour}{word}"
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}" if rng.random() < 0.93 else f"one {text}"
+
+
+def other_word(phraser: Phraser, label: str, rng: random.Random, share: float) -> str:
+    """A word for a label that is not the label, in singular; "" where there is none, or not drawn."""
+    vocabulary, entry = phraser.vocabulary, phraser.vocabulary.entries[label]
+    others = [
+        *vocabulary.synonyms(label),
+        *phraser.book.words.get(label, ()),
+        *reading_words(vocabulary.name).words.get(label, ()),
+    ]
+    plural_name = bool(entry.get("mass") or entry.get("plural_only"))
+    fitting = others if plural_name else [word for word in others if not word.endswith("s") or word.endswith("ss")]
+    return rng.choice(fitting) if fitting and rng.random() < share else ""
 
 
 def _pair(phraser: Phraser, items: Sequence[Item], rng: random.Random) -> tuple[int, int, str] | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from planner.brief import Item, brief_of
 from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
+from planner.frames import Frame, worded
 from planner.grammar import LINKS, Answer
 from planner.imagined import imagined, lexicon
 from planner.links import both_ways, meet, prompt_links, true_link
@@ -29,7 +30,6 @@ from scene.relations import mask_relations
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
 
-LEXICON_SHARE = 0.45  # of imagined lessons
 IMPLIED = 3  # as many as the guards let a planner add
 
 
@@ -81,6 +81,9 @@ class CorpusLessons:
         prune_share: how often, where a prompt worded anew names something, most of what it does not name is left out.
         briefs: lessons tell what their prompt asks for.
         imagine_share: with `briefs`, how often a lesson is about imagined objects: prompt, brief, a plan in words.
+        lexicon_share: how often an imagined lesson is a mere list of words.
+        frames: prompts in natural language for imagined objects (`planner.frames`).
+        frame_share: how often an imagined lesson that is no list of words takes one of these.
     """
 
     def __init__(
@@ -95,11 +98,15 @@ class CorpusLessons:
         prune_share: float = 0.0,
         briefs: bool = False,
         imagine_share: float = 0.0,
+        lexicon_share: float = 0.45,
+        frames: Sequence[Frame] = (),
+        frame_share: float = 0.0,
     ) -> None:
         self.briefs, self.imagine_share = briefs, imagine_share if briefs and phraser is not None else 0.0
         self.corpus, self.source, self.links, self.phraser = corpus, PlanSource(corpus, split), links, phraser
         self.rephrase_share, self.copies_share = rephrase_share, copies_share
         self.prune_share = prune_share
+        self.lexicon_share, self.frames, self.frame_share = lexicon_share, frames, frame_share if frames else 0.0
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
         self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
@@ -130,10 +137,13 @@ class CorpusLessons:
         """A prompt about imagined objects, its brief, and a plan in words: the record's surfaces, then what the brief
         lists, in about the order in which corpus scenes have it."""
         assert self.phraser is not None
-        if rng.random() < LEXICON_SHARE:
+        if rng.random() < self.lexicon_share:
             prompt, items = lexicon(self.phraser, rng)
             return Lesson(prompt, (), (), (), brief=items)
-        prompt, items = imagined(self.phraser, [layer.label for layer in record.layers], rng)
+        if rng.random() < self.frame_share:
+            prompt, items = worded(rng.choice(self.frames), self.phraser, rng)
+        else:
+            prompt, items = imagined(self.phraser, [layer.label for layer in record.layers], rng)
         labels = [layer.label for layer in record.layers if layer.label in self.surfaces]
         labels += [item.label for item in items if item.label in self.surfaces and item.label not in labels]
         things = [item for item in items if item.label not in self.surfaces]

@@ -27,6 +27,7 @@ from scene.geometry import Box
 from scene.relations import box_relations
 from scene.vocabulary import Vocabulary
 
+DATA = Path(__file__).parent / "data"
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 LIVING = ("person", "animal")
 MAX_COPIES = 6

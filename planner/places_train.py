@@ -22,7 +22,7 @@ from planner.language_model import load_state, load_tokenizer, prepare
 from planner.lessons import CorpusLessons
 from planner.links import prompt_links
 from planner.listener import Said, said_about
-from planner.phrases import Phraser, load_phrases
+from planner.phrases import DATA, Phraser, load_phrases
 from planner.pictures import layout_steps
 from planner.places import WEIGHTS, PlaceConfig, PlaceHead, Sought, Words
 from planner.prompt import PlannedObject, object_answer
@@ -34,7 +34,6 @@ from scene.corpus.records import SceneRecord
 from scene.corpus.store import Corpus
 from scene.seeds import derive_seed
 
-DATA = Path(__file__).parent / "data"
 SHEET_TILES, SHEET_PX, SHEET_DRAWS = 24, 192, 6
 VALIDATION_SCENES = 48
 MAPPED = ("planes", "words", "links", "said", "seen")

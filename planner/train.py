@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from planner.brief import Item
 from planner.examples import Packed, pack
+from planner.frames import load_frames
 from planner.grammar import LINKS, Answer, Boxes
 from planner.language_model import load_tokenizer, prepare
 from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
-from planner.phrases import Phraser, load_phrases
+from planner.phrases import DATA, Phraser, load_phrases
 from planner.places import PlaceConfig
 from planner.places_train import PlacesTask, PlacesTrainConfig
 from planner.prompt import Listing, PromptEncoder
@@ -81,6 +82,12 @@ class PlannerTrainConfig(Config):
     """The model writes down first what the prompt asks for (`planner.brief`)."""
     imagine_share: float = Field(default=0.0, ge=0, lt=1)
     """With `brief` and `phrases`: this share of the samples is about imagined objects, without pictures."""
+    lexicon_share: float = Field(default=0.45, ge=0, le=1)
+    """How many of these are a mere list of words."""
+    frames: str | None = None
+    """Natural prompts in planner/data whose things are exchanged ("home_frames.jsonl"); None = carriers alone."""
+    frame_share: float = Field(default=0.6, ge=0, le=1)
+    """With `frames`: this share of the other imagined lessons is worded by them."""
     branches: int = Field(default=3, ge=1)
     """Answers with a picture per scene."""
     trunk_weight: float = Field(default=0.5, ge=0)
@@ -301,7 +308,7 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
     """Lessons of a corpus as the config wants them."""
     phraser = None
     if config.phrases is not None:
-        phraser = Phraser(load_phrases(Path(__file__).parent / "data" / config.phrases), corpus.vocabulary)
+        phraser = Phraser(load_phrases(DATA / config.phrases), corpus.vocabulary)
     return CorpusLessons(
         corpus,
         split,
@@ -312,6 +319,9 @@ def corpus_lessons(config: PlannerTrainConfig, corpus: Corpus, split: str = "tra
         prune_share=config.prune_share,
         briefs=config.brief,
         imagine_share=config.imagine_share,
+        lexicon_share=config.lexicon_share,
+        frames=load_frames(DATA / config.frames) if config.frames is not None else (),
+        frame_share=config.frame_share,
     )
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 import planner
+from planner.frames import load_frames
 from planner.phrases import load_phrases
 from scene.vocabulary import Vocabulary
 
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
-        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh")}  # fmt: skip
+        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -44,7 +45,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["fifth"]) == len({line["id"] for line in SETS["fifth"]}) == 59
     assert len(SETS["sixth"]) == len({line["id"] for line in SETS["sixth"]}) == 70
     assert len(SETS["seventh"]) == len({line["id"] for line in SETS["seventh"]}) == 60
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 828
+    assert len(SETS["eighth"]) == len({line["id"] for line in SETS["eighth"]}) == 90
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 918
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -62,6 +64,7 @@ def test_no_template_borrows_from_the_held_out_prompts():
     book = load_phrases(DATA / "home_phrases.yaml")
     carriers = [*book.lists, *book.counts, *book.relations, *book.people, *book.themed]
     carriers += [theme for themes in book.themes.values() for theme in themes]
+    carriers += [frame.prompt for frame in load_frames(DATA / "home_frames.jsonl")]
     taken = {run: line["id"] for prompts in SETS.values() for line in prompts for run in runs(masked(line["prompt"]))}
     assert taken
     shared = {(carrier, taken[run]) for carrier in carriers for run in runs(masked(carrier)) if run in taken}
