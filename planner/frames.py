@@ -1,8 +1,8 @@
 """Prompts in natural language whose things can be exchanged: what a planner learns the grammar of prompts from.
 
 The phrase book's carriers (`planner.phrases`) hold a list or one relation each. People ramble, correct themselves, and
-mention things in passing. A file of frames holds prompts that were written freely, with what they name marked; every sample
-puts other things in the same places, so the sentence stays natural and cannot be learned by heart.
+mention things in passing. A file of frames holds prompts that were written freely, with what they name marked; every
+sample puts other things in the same places, so the sentence stays natural and cannot be learned by heart.
 
 Source: ours; the exchange is lexical substitution (as in data augmentation for slot filling).
 """

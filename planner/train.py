@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from planner.brief import Item
+from planner.descriptions_train import DescriptionsTask, DescriptionsTrainConfig, read_descriptions
 from planner.examples import Packed, pack
 from planner.frames import load_frames
 from planner.grammar import LINKS, Answer, Boxes
@@ -109,6 +110,7 @@ class PlannerTrainConfig(Config):
 
 STAGES: dict[str, type[Config]] = {
     "vision": VisionTrainConfig,
+    "descriptions": DescriptionsTrainConfig,
     "places": PlacesTrainConfig,
     "language": PlannerTrainConfig,
 }
@@ -359,14 +361,15 @@ def fresh_model(config: PlannerTrainConfig) -> PeftModel:
 def train(
     config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
 ) -> None:
-    """Train the config's stage: the vision tower, the place head, or the planner on them.
+    """Train the config's stage: the vision tower, the place head, the description head, or the planner.
 
     A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`, a place head's
     for `places: DIR`.
 
     Args:
-        config: YAML with `stage: vision`, `places` or `language`.
-        data: corpus folder, or for the language stage a file of layout sequences; just one.
+        config: YAML with `stage: vision`, `places`, `descriptions` or `language`.
+        data: corpus folder, for the language stage a file of layout sequences as well, for descriptions a folder of
+            them (`planner.descriptions`); just one.
         out: run folder.
         overrides: "a.b=c" settings.
         resume: go on from the newest snapshot.
@@ -380,6 +383,9 @@ def train(
         return
     if isinstance(settings, PlacesTrainConfig):
         fit(PlacesTask(settings, Corpus.only(data)), settings.fit, out, resume=resume)
+        return
+    if isinstance(settings, DescriptionsTrainConfig):
+        fit(DescriptionsTask(settings, read_descriptions(data[0])), settings.fit, out, resume=resume)
         return
     assert isinstance(settings, PlannerTrainConfig)
     if len(data) == 1 and data[0].is_file():

@@ -1,0 +1,243 @@
+"""Training of the reverse dictionary (`planner.descriptions`): `smartscene train planner`, stage `descriptions`.
+
+It learns from written descriptions (`planner/data/home_descriptions`, a YAML file a writer), from things called by
+their names in all sorts of company (so that "a chair with a red cushion" stays a chair), and from parts of natural
+prompts that speak of no thing. W starts from the mean vector of every label's texts (of "none": from K-means) and is
+held near it; without that, rows of 50 sentences learn these by heart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+import yaml
+from PIL import Image, ImageDraw
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from planner.descriptions import NAME, WIDTH, DescriptionHead, Embed, embedded
+from planner.frames import load_frames
+from planner.phrases import DATA
+from planner.stretches import stretches
+from runtime.assets import cache_dir
+from runtime.config import Config
+from runtime.files import write_json
+from runtime.fit_config import FitConfig
+from runtime.weights import read_weights, save_weights
+from scene.errors import UserError
+from scene.seeds import derive_seed
+from scene.vocabulary import Vocabulary
+from scene.words import reading_words
+
+SHEET_ROWS = 40
+ARTICLES = ("a", "the", "that", "one", "some", "those", "my", "our", "his")
+KINDS = (
+    "red", "blue", "green", "white", "black", "grey", "yellow", "old", "new", "big", "small", "tiny", "huge", "tall",
+    "long", "little", "wooden", "plain", "striped", "shabby", "lovely",
+)  # fmt: skip
+COMPANY = (
+    "with a", "with two", "without a", "next to a", "beside the", "near the", "by the", "on a", "on top of a",
+    "in front of the", "behind a", "under the", "below the", "above a", "facing the", "for the", "and a", "and the",
+)  # fmt: skip
+AFTERWARDS = (
+    "in the corner", "by the window", "against the wall", "in the middle", "on the left", "at the back", "in front",
+    "for the kids", "that my aunt gave us", "we bought last year", "that nobody uses", "which is broken", "I like best",
+    "from the flea market", "",
+)  # fmt: skip
+_FILE = TypeAdapter(dict[str, list[str]])
+
+
+class Told(NamedTuple):
+    """A description, what it means ("" = nothing), and whose it is."""
+
+    label: str
+    said: str
+    writer: str
+
+
+def read_descriptions(folder: Path) -> list[Told]:
+    """All descriptions of a folder of YAML files, one a writer: `label: ["...", "..."]`, under "" what is none.
+
+    Raises:
+        UserError: no such folder, or a file is not of that form.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise UserError(
+            f"no descriptions in {folder}; give a folder of YAML files, such as planner/data/home_descriptions"
+        )
+    found = []
+    for file in files:
+        try:
+            said = _FILE.validate_python(yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader))
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            problem = str(error).splitlines()[0]
+            raise UserError(f"{file} must hold lists of texts by label ({problem[:80]})") from None
+        found += [Told(label, text, file.stem) for label, texts in said.items() for text in texts]
+    return found
+
+
+class DescriptionsTrainConfig(Config):
+    """Root config of the descriptions stage of `smartscene train planner` (configs/planner/descriptions_home.yaml)."""
+
+    stage: Literal["descriptions"] = "descriptions"
+    nothings: int = Field(default=16, ge=1)
+    """Rows for what is no thing."""
+    held_out: str | None = None
+    """A writer (file name without ending) to measure on instead of learning from; None = learn from all."""
+    anchor: float = Field(default=1e-3, ge=0)
+    """How strongly W is held to where it starts: times its squared distance."""
+    world: Path | None = None
+    """World file whose names for the labels are put into `plain` texts; None = the labels alone."""
+    plain: int = Field(default=8, ge=0)
+    """So many texts a label that call it by a name."""
+    frames: str | None = None
+    """Natural prompts in planner/data; what of them names nothing is none (`planner.frames`); needs `world`."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """So much of the target is spread over all labels: descriptions are seldom of one thing alone."""
+    seed: int = 0
+    """Data order and the rows of "none"."""
+    fit: FitConfig = FitConfig(batch_size=4096, total_samples=2_000_000, learning_rate=0.04, ema_decay=None)
+
+
+class DescriptionsTask:
+    """`runtime.training.TrainingTask` of the description head.
+
+    Args:
+        config: settings.
+        told: `read_descriptions`.
+        embed: a text's vector; None = the sentence encoder's, kept in the cache folder.
+    """
+
+    def __init__(self, config: DescriptionsTrainConfig, told: Sequence[Told], embed: Embed | None = None) -> None:
+        self.config = config
+        told = [*told, *_company(config, told)]
+        labels = list(dict.fromkeys(each.label for each in told if each.label))
+        if config.held_out is not None and config.held_out not in {each.writer for each in told}:
+            raise UserError(f"held_out={config.held_out}: there is no such writer among the descriptions")
+        vectors = _vectors([each.said for each in told], embed)
+        places = torch.tensor([labels.index(each.label) if each.label else len(labels) for each in told])
+        apart = torch.tensor([each.writer == config.held_out for each in told])
+        self.vectors, self.targets = vectors[~apart], places[~apart]
+        self.unseen, self.truth = vectors[apart], places[apart]
+        self.unseen_told = [each for each in told if each.writer == config.held_out]
+        self.head = DescriptionHead(labels, config.nothings)
+        self._start()
+        self.anchor = self.head.weight.detach().clone()
+        self.model: nn.Module = self.head
+
+    def _start(self) -> None:
+        """Rows at the means of what they should tell."""
+        count = len(self.head.labels)
+        named, none = self.targets < count, self.vectors[self.targets == count]
+        sums = torch.zeros(count, WIDTH).index_add(0, self.targets[named], self.vectors[named])
+        with torch.no_grad():
+            self.head.weight[:count] = functional.normalize(sums, dim=1)
+            if len(none):
+                self.head.weight[count:] = _means(none, self.config.nothings, self.config.seed)
+
+    def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Vectors (N, 384) and places of labels (N,), every description once an epoch."""
+        rows = []
+        for number in samples:
+            epoch, index = divmod(number, len(self.targets))
+            rows.append(int(self._order(epoch)[index]))
+        return self.vectors[rows], self.targets[rows]
+
+    def _order(self, epoch: int) -> Tensor:
+        if getattr(self, "_epoch", None) != epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", epoch))
+            self._epoch, self._rows = epoch, torch.randperm(len(self.targets), generator=generator)
+        return self._rows
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Cross entropy, and the distance from the start."""
+        vectors, targets = batch
+        smooth = self.config.label_smoothing
+        entropy = functional.cross_entropy(model(vectors), targets, label_smoothing=smooth)
+        drift = (self.head.weight - self.anchor).square().sum()
+        return entropy + self.config.anchor * drift, {"entropy": entropy.item(), "drift": drift.item()}
+
+    @torch.no_grad()
+    def validation(self) -> dict[str, float]:
+        """Of the held-out writer's descriptions, the share with the label likeliest, or among the likeliest 3, 10."""
+        if not len(self.truth):
+            return {}
+        best = self.head(self.unseen).topk(10, dim=1).indices == self.truth[:, None]
+        return {f"top_{k}": round(best[:, :k].any(1).float().mean().item(), 4) for k in (1, 3, 10)}
+
+    def sheet(self, model: nn.Module, path: Path) -> None:
+        """What some of the held-out writer's descriptions are taken for; figures in `validation.jsonl`."""
+        lines = []
+        for row in range(0, len(self.unseen), max(1, len(self.unseen) // SHEET_ROWS)):
+            each, (score, label) = self.unseen_told[row], self.head.nearest(self.unseen[row])
+            right = "" if label == each.label else f"({each.label}) "
+            lines.append(f"{score:.2f} {label or '-':20} {right}{each.said}"[:150])
+        image = Image.new("RGB", (1000, 14 * max(1, len(lines)) + 12), (255, 255, 255))
+        ImageDraw.Draw(image).multiline_text((6, 6), "\n".join(lines) or "no writer held out", fill=(0, 0, 0))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        with (path.parent / "validation.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"sheet": path.stem, **self.validation()}) + "\n")
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """Write `descriptions.safetensors` and the labels beside it."""
+        out.mkdir(parents=True, exist_ok=True)
+        save_weights(self.head, out / f"{NAME}.safetensors")
+        write_json(out / f"{NAME}.json", {"labels": list(self.head.labels), "nothings": self.head.nothings})
+
+
+def _company(config: DescriptionsTrainConfig, told: Sequence[Told]) -> list[Told]:
+    """Things called by their names, and what of natural prompts names nothing."""
+    if config.world is None:
+        return []
+    vocabulary, rng = Vocabulary.load(config.world), random.Random(derive_seed(config.seed, "plain"))
+    known = reading_words(vocabulary.name).words
+    labels = [label for label in dict.fromkeys(each.label for each in told) if label in vocabulary.labels]
+    found = []
+    for label in labels:
+        names = [*[label] * 3, *vocabulary.synonyms(label), *known.get(label, ())]
+        for _ in range(config.plain):
+            said = f"{rng.choice(ARTICLES)} {f'{rng.choice(KINDS)} ' if rng.random() < 0.4 else ''}{rng.choice(names)}"
+            chance = rng.random()
+            if chance < 0.35:
+                said += f" {rng.choice(COMPANY)} {rng.choice(labels)}"
+            elif chance < 0.7:
+                said += f" {rng.choice(AFTERWARDS)}"
+            found.append(Told(label, said.strip(), ""))
+    for frame in load_frames(DATA / config.frames) if config.frames else ():
+        things = vocabulary.find(frame.prompt.lower())
+        for stretch in stretches(frame.prompt):
+            if not any(thing.start < stretch.end and stretch.start < thing.end for thing in things):
+                found.append(Told("", frame.prompt[stretch.start : stretch.end], ""))
+    return found
+
+
+def _means(vectors: Tensor, count: int, seed: int, rounds: int = 10) -> Tensor:
+    """Spherical K-means: (count, D)."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "none"))
+    means = vectors[torch.randint(len(vectors), (count,), generator=generator)]
+    for _ in range(rounds):
+        nearest = (vectors @ means.T).argmax(1)
+        means = functional.normalize(torch.zeros_like(means).index_add(0, nearest, vectors) + 1e-6 * means, dim=1)
+    return means
+
+
+def _vectors(texts: Iterable[str], embed: Embed | None) -> Tensor:
+    """Vectors of texts (N, 384)."""
+    said = list(texts)
+    if embed is not None:
+        return torch.stack([embed(text) for text in said])
+    kept = cache_dir() / f"descriptions-{hashlib.sha256(repr(said).encode()).hexdigest()[:16]}.safetensors"
+    if not kept.is_file():
+        shown = tqdm(said, "reading the descriptions, once", disable=None, leave=False)
+        save_weights({"vectors": torch.stack([embedded(text) for text in shown])}, kept)
+    return read_weights(kept)["vectors"]
