@@ -19,16 +19,30 @@ from scene.colours import plain_colour
 from scene.errors import UserError
 from scene.vocabulary import Mention, Vocabulary
 
-TOLD = 0.2  # probability from which a stretch is taken for a thing: where a word tells of a description,
-PLAIN = 0.5  # where none does,
-BARE = 0.8  # where there is not even an article,
-NAMING = 0.65  # where something is named within: "a chair with big wheels for someone who cannot walk"
+TOLD = 0.12  # probability from which a stretch is taken for a thing: where a word tells of a description,
+PLAIN = 0.4  # where none does,
+BARE = 0.85  # where there is not even an article,
+TOLD_NAMING = 0.4  # where its kind is named: "a seat that spins",
+NAMING = 0.6  # and no word tells: "a chair with big wheels for someone who cannot walk"
+NOTHING = 0.4  # how much less likely it is than in training that no thing is meant where a word tells of one
+KINDS = (
+    "seat", "chair", "bed", "table", "pot", "bag", "box", "bin", "lamp", "light", "cup", "glass", "rack", "stand",
+    "shelf", "cabinet", "basket", "bowl", "brush", "case", "screen", "mat", "clock", "bike", "toy", "desk", "piano",
+    "tree", "dish", "basin", "door", "mattress", "ladder", "bottle", "plate", "knife", "spoon", "pan", "tub", "phone",
+    "shoe", "car", "sofa", "couch", "house", "ball", "bat", "picture", "machine", "chest", "pool", "baby", "bird",
+    "animal", "rocker", "panel", "umbrella", "sponge", "light", "step",
+)  # fmt: skip  # names of many kinds: "a seat that spins" is an office chair, "a sofa that keeps food cold" is a sofa
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_ITS_OWN = re.compile(
-    rf"\b(?:{'|'.join(('a', 'an', 'one', *NUMBERS, *OWNERS))})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE
+_OWN = "|".join(("a", "an", "one", *NUMBERS, *OWNERS))
+_ITS_OWN = re.compile(rf"\b(?:{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
+_ANOTHER = re.compile(rf"\b(?:and|plus|or)\s+(?:the|what|something|somewhere|{_OWN})\b", re.IGNORECASE)
+_PLACED = "with|and|on|in|by|near|beside|next to|under|above|below|behind|in front of"
+_BESIDE = re.compile(rf"\b(?:{_PLACED})\s+(?:{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
+_ARTICLE = re.compile(rf"\b(?:the|{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
+_HEAD = re.compile(r"[A-Za-z'-]+\s+(?:[A-Za-z'-]+\s+){0,2}")
+_LITTLE = re.compile(
+    r"(?:\s+(?:on|in|under|near|beside|by|of|next|to|it|them|top|front))*\s*(?:[A-Za-z'-]+)?", re.IGNORECASE
 )
-
-
 _LIST = re.compile(r"\band\b|,", re.IGNORECASE)
 
 
@@ -70,7 +84,7 @@ class Circumlocutions:
             return text, (f"descriptions not read: {error}",)
         for found in sorted(readings, key=lambda each: (-each.score, each.start)):
             if all(found.end <= other.start or other.end <= found.start for other in taken):
-                taken.append(found)
+                taken.append(_widest(found, readings, taken))
         notes: list[str] = []
         for found in sorted(taken, reverse=True):
             said = text[found.start : found.end]
@@ -92,26 +106,59 @@ class Circumlocutions:
         things = [found for found in vocabulary.find(text.lower()) if vocabulary.kind(found.label) != "surface"]
         for stretch in stretches(text):
             within = [found for found in things if found.start < stretch.end and stretch.start < found.end]
-            if _names_another(text, stretch, within):
+            telling = [found for found in within if stretch.told is not None and found.start >= stretch.told]
+            passing = [found.label for found in telling if not _ARTICLE.search(text[stretch.start : found.start])]
+            if not _is_kind(text, stretch, within) or _names_another(text, stretch, within):
                 continue
-            score, label = self._head.nearest(self._embed(text[stretch.start : stretch.end]))
-            if label and label not in (found.label for found in within) and score >= _bar(stretch, within):
+            weight = NOTHING if stretch.told is not None else 1.0
+            score, label = self._head.nearest(self._embed(text[stretch.start : stretch.end]), passing, weight)
+            named = [found.label for found in within if found.label not in passing]
+            if label and label not in named and score >= _bar(stretch, named):
                 yield Reading(stretch.start, stretch.end, label, score)
 
 
-def _bar(stretch: Stretch, within: Sequence[Mention]) -> float:
-    bar = TOLD if stretch.told is not None else BARE if stretch.bare else PLAIN
-    return max(bar, NAMING) if within else bar
+def _is_kind(text: str, stretch: Stretch, within: Sequence[Mention]) -> bool:
+    """Whether a stretch begins with no name, or with a name of many kinds."""
+    if not within or (stretch.told is not None and stretch.told <= within[0].start):
+        return True
+    if within[0].start > stretch.start and not _HEAD.fullmatch(text[stretch.start : within[0].start]):
+        return True
+    return text[within[0].start : within[0].end].lower().removesuffix("s") in KINDS
+
+
+def _widest(found: Reading, readings: Sequence[Reading], taken: Sequence[Reading]) -> Reading:
+    """The longest reading of the same label with the same end: "the thing that ..." for "that ..."."""
+    around = [
+        each
+        for each in readings
+        if each.label == found.label
+        and each.score >= found.score / 2
+        and each.start <= found.start
+        and each.end == found.end
+        and all(each.end <= other.start or other.end <= each.start for other in taken)
+    ]
+    return max(around, key=lambda each: each.end - each.start)
+
+
+def _bar(stretch: Stretch, heads: Sequence[str]) -> float:
+    """The least probability for a stretch in which these labels are named, what tells of it left out."""
+    if stretch.told is not None:
+        return TOLD_NAMING if heads else TOLD
+    return max(BARE if stretch.bare else PLAIN, NAMING if heads else 0.0)
 
 
 def _names_another(text: str, stretch: Stretch, within: Sequence[Mention]) -> bool:
     """Whether a stretch is a name ("a double bed") or goes on to a thing of its own ("a table with an armchair")."""
-    if within and stretch.told is None and within[-1].end >= stretch.end:
+    if _ANOTHER.search(text[stretch.start : stretch.end]):
+        return True
+    if not within:
+        return False
+    if stretch.told is None and _LITTLE.fullmatch(text[within[-1].end : stretch.end]):
         return True
     for number, found in enumerate(within):
         before = text[stretch.start : found.start]
-        if _ITS_OWN.search(before, 1) is not None and not _ITS_OWN.fullmatch(before):
-            return True
-        if number and _LIST.search(before):
+        telling = stretch.told is not None and stretch.told < found.start  # "a table for doing your make-up"
+        own = (_BESIDE if telling else _ITS_OWN).search(before, 1) is not None and not _ITS_OWN.fullmatch(before)
+        if own or (number and _LIST.search(before)):
             return True
     return False

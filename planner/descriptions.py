@@ -15,7 +15,7 @@ ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -63,11 +63,19 @@ class DescriptionHead(nn.Module):
         return torch.cat([named, none.logsumexp(1, keepdim=True)], dim=1).log_softmax(1)
 
     @torch.no_grad()
-    def nearest(self, vector: Tensor) -> tuple[float, str]:
-        """Probability and name of the likeliest label for one vector (384,); "" = none."""
+    def nearest(self, vector: Tensor, apart: Collection[str] = (), nothing: float = 1.0) -> tuple[float, str]:
+        """Probability and name of the likeliest label for one vector (384,); "" = none.
+
+        Args:
+            vector: of the text.
+            apart: labels known not to be meant: "something to hang coats on" is no coat.
+            nothing: weight of "none".
+        """
         scores = self(vector[None])[0].exp()
+        scores[[at for at, label in enumerate(self.labels) if label in apart]] = 0.0
+        scores[-1] *= nothing
         best = int(scores.argmax())
-        return float(scores[best]), (*self.labels, "")[best]
+        return float(scores[best] / scores.sum()), (*self.labels, "")[best]
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:

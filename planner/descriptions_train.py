@@ -171,7 +171,7 @@ class DescriptionsTask:
         """Of the held-out writer's descriptions, the share with the label likeliest, or among the likeliest 3, 10."""
         if not len(self.truth):
             return {}
-        best = self.head(self.unseen).topk(10, dim=1).indices == self.truth[:, None]
+        best = self.head(self.unseen).topk(min(10, len(self.head.labels) + 1), dim=1).indices == self.truth[:, None]
         return {f"top_{k}": round(best[:, :k].any(1).float().mean().item(), 4) for k in (1, 3, 10)}
 
     def sheet(self, model: nn.Module, path: Path) -> None:

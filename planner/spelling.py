@@ -22,7 +22,7 @@ _RUN_TOGETHER = {
     "infrontof": "in front of", "ontopof": "on top of",
 }  # fmt: skip
 _COMMON = ("there", "closest", "cast", "fries", "coal", "coals")  # twisted letters of "three", "closets" ...
-_ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like")  # of common words: no slips
+_ENDINGS = ("s", "ed", "ing", "ly", "er", "ers", "y", "ish", "ist", "less", "like", "able")  # of common words: no slips
 
 
 class Speller:

@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-FEWEST, MOST = 3, 16  # words
-BARE_FEWEST = 2
+FEWEST, PLAIN_FEWEST, MOST = 3, 4, 16  # words; "a red cushion" names a thing, if one that nobody knows
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
 ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever", "what")
 OWNERS = ("my", "our", "his", "her", "their", "your", "its")
@@ -39,10 +38,10 @@ _BEFORE_THAT = (
 )  # fmt: skip
 _NO_START = (
     "i", "they", "you", "we", "when", "it", "he", "she", "there", "and", "with", "or", "plus", "please", "of", "is",
-    "are", "on", "in", "at", "to", "for", "from", "by", "no", "not", "without", "then", "so", "but", "if", "as",
-    "where", "which", "who", "how", "why", "can", "could", "would", "let", "make", "give", "show", "draw", "put", "add",
+    "are", "into", "onto", "up", "down", "over", "under", "inside", "outside", "about", "like", "on", "in", "at", "to",
+    "for", "from", "by", "no", "not", "without", "then", "so", "but", "if", "as", "where", "which", "who", "how", "why",
+    "can", "could", "would", "let", "make", "give", "show", "draw", "put", "add",
 )  # fmt: skip
-_NOT_WANTED = ("no", "not", "without", "never")
 _NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
 _VERBS = (
     "would",
@@ -107,10 +106,11 @@ class _Ends:
 
     def after(self, number: int) -> tuple[bool, bool]:
         """Whether a stretch may end after this word, and whether it must."""
+        joining = self.words[number].group().lower() in ("and", "or", "plus")
         end = self.words[number].end()
         following = self.words[number + 1].start() if number + 1 < len(self.words) else self._length
         stopped = any(end <= stop <= following for stop in self._stops)
-        return stopped or following in self._hinges, stopped
+        return (stopped or following in self._hinges) and not joining, stopped
 
 
 def _plain(text: str) -> Iterator[Stretch]:
@@ -121,7 +121,7 @@ def _plain(text: str) -> Iterator[Stretch]:
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
         touching = bool(at) and text[words[at - 1].end() : first.start()].isspace()
         bare = opening not in (*OPENING, *ANYTHING)
-        if opening in _NO_START or "'" in opening or (touching and last in (*_NOT_WANTED, *OPENING)):
+        if opening in _NO_START or "'" in opening or (touching and last in OPENING):
             continue
         if bare and not _ITEM.search(text[: first.start()]):
             continue
@@ -130,7 +130,8 @@ def _plain(text: str) -> Iterator[Stretch]:
             if (room and number - at < FEWEST) or (bare and word in _VERBS) or (word in PEOPLE[2:4] and number == at):
                 break
             may, must = ends.after(number)
-            if may and number - at + 1 >= (BARE_FEWEST if bare else FEWEST):
+            hyphened = "-" in text[first.start() : words[number].end()]
+            if may and (number - at + 1 >= PLAIN_FEWEST or (hyphened and number > at)):
                 yield Stretch(first.start(), words[number].end(), None, bare)
             if must:
                 break

@@ -57,16 +57,6 @@ def reading_words(world: str) -> ReadingWords:
     )
 
 
-@cache
-def reverse_dictionary(world: str) -> dict[str, tuple[str, ...]]:
-    """Label -> ways to say it without its name, under "" what is no object (`scene/data/WORLD_uses.yaml`); empty where
-    nobody wrote any."""
-    path = DATA / f"{world}_uses.yaml"
-    if not world.isidentifier() or not path.is_file():
-        return {}
-    return {label: tuple(told) for label, told in yaml.load(path.read_text(encoding="utf-8"), LOADER).items()}
-
-
 def plurals(word: str) -> set[str]:
     """How the plural of a word may be written, usual irregular ones included; unlike `pluralise`, which writes one."""
     found = {word if word.endswith("s") and not word.endswith("ss") else word + "s"}
