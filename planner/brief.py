@@ -48,6 +48,13 @@ def brief_text(items: Sequence[Item]) -> str:
     return COMMA.join(str(item) for item in items[:MAX_ITEMS]) or NOTHING
 
 
+def completed(items: Sequence[Item]) -> tuple[Item, ...]:
+    """A brief with the partners of its relations: who writes "mug on coffee table" asks for a coffee table, too."""
+    listed = {item.label for item in items}
+    partners = dict.fromkeys(item.link[1] for item in items if item.link and item.link[1] not in listed)
+    return (*items, *(Item(label) for label in partners))
+
+
 def remaining(items: Sequence[Item], placed: Iterable[str]) -> tuple[Item, ...]:
     """What of a brief is not there yet, given the labels that are. A relation to it of what is there is told from its
     side: of "lamp above sofa", with a lamp there, "sofa below lamp" is left."""

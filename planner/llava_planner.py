@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
-from planner.brief import BriefAutomaton, Item
+from planner.brief import BriefAutomaton, Item, completed
 from planner.decoding import Picker, PlannerConfig
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
 from planner.guards import PlanState, settle, too_close
@@ -263,7 +263,7 @@ class LlavaPlanner:
                 automaton.advance(token)
                 if not automaton.done:
                     cursor = self.prefix.feed(cursor, [token])
-            self._briefs[prompt] = tuple(automaton.items)
+            self._briefs[prompt] = completed(automaton.items)
         return self._briefs[prompt]
 
     def _automaton(self, scene: LayeredScene, labels: Iterable[str], allow_stop: bool) -> AnswerAutomaton:

@@ -42,7 +42,11 @@ _NO_START = (
     "for", "from", "by", "no", "not", "without", "then", "so", "but", "if", "as", "where", "which", "who", "how", "why",
     "can", "could", "would", "let", "make", "give", "show", "draw", "put", "add",
 )  # fmt: skip
-_NO_HEAD = ("left", "right", "side", "sort", "kind", "type", "rest", "middle")
+_SORTS = ("sort", "kind", "type")
+_SIDES = (
+    "left", "right", "side", "rest", "middle", "right-hand", "left-hand", "far", "same", "other", "opposite", "top",
+    "bottom", "front", "back", "corner",
+)  # fmt: skip
 _VERBS = (
     "would",
     "could",
@@ -123,6 +127,8 @@ def _plain(text: str) -> Iterator[Stretch]:
         bare = opening not in (*OPENING, *ANYTHING)
         if opening in _NO_START or "'" in opening or (touching and last in OPENING):
             continue
+        if at + 1 < len(words) and words[at + 1].group().lower() in (*_SORTS, *_SIDES):
+            continue  # "the right of that door"
         if bare and not _ITEM.search(text[: first.start()]):
             continue
         for number in range(at, min(at + MOST, len(words))):
@@ -148,8 +154,8 @@ def _told(text: str) -> Iterator[Stretch]:
         head, of = ([word.group().lower() for word in words[at + 1 : at + 3]] + ["", ""])[:2]
         if (opening in ("this", "that") and head == "one") or head in _VERBS:
             continue  # "in this one there is ...", "one would love ..."
-        if head in _NO_HEAD and of != "of":
-            continue  # "the sort that stands on the floor"
+        if head in _SIDES or (head in _SORTS and of != "of"):
+            continue  # "the right of that door", "the sort that stands on the floor"
         if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
             continue  # "a bag that sags"
         told, before = None, ""

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from planner.brief import MAX_ITEMS, OPENING, BriefAutomaton, Item, brief_of, brief_text, remaining
+from planner.brief import MAX_ITEMS, OPENING, BriefAutomaton, Item, brief_of, brief_text, completed, remaining
 from planner.examples import pack
 from planner.grammar import AnswerTokens
 from planner.imagined import imagined, lexicon
@@ -66,6 +66,12 @@ def test_the_reader_lists_what_is_asked_for_in_the_order_of_the_words():
     text = "two balls next to an apple tree, a boy and no dog"
     assert brief_of(text, WORLD) == (Item("soccer ball", 2, ("next to", "apple tree")), Item("apple tree"), Item("boy"))
     assert brief_of(text, WORLD, {"soccer ball": 1, "boy": 1}) == (Item("soccer ball"), Item("boy"))
+
+
+def test_partners_of_relations_are_asked_for():
+    items = (Item("dog", 2, ("on", "table")), Item("boy", 1, ("next to", "dog")))
+    assert completed(items) == (*items, Item("table"))
+    assert completed((*items, Item("table", 1))) == (*items, Item("table"))
 
 
 def test_imagined_prompts_hold_the_words_of_what_they_ask_for():
