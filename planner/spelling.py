@@ -140,7 +140,7 @@ class Speller:
         most = 1 if len(word) < LONG_LETTERS or not rare else 2
         lengths = range(len(word) - most, len(word) + most + 1)
         alike = [self._targets_by_start.get((word[0], length), {}) for length in lengths]
-        for targets in ({letters: form for each in alike for letters, form in each.items()}, parts):
+        for targets in (parts, {letters: form for each in alike for letters, form in each.items()}):
             near = (
                 letters
                 for letters in targets

@@ -36,6 +36,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         "stands",
     ),
+    # "on the desk: a stapler and a pencil"
+    (re.compile(rf"((?:^|[.!?;] )(?:{_WHERE}) {_THE} [a-z -]+): (?=\S)"), r"\1 there are "),
     # "a table and, on that, a lamp"
     (
         re.compile(
@@ -54,6 +56,8 @@ def plainly(lowered: str) -> str:
     'bread bin to the right of the toaster'
     >>> plainly("what sits on the board? a knife and a loaf.")
     'a knife and a loaf stand on the board.'
+    >>> plainly("on the desk: a stapler and a pencil")
+    'on the desk there are a stapler and a pencil'
     >>> plainly("the cat? asleep beneath the table")
     'the cat is asleep beneath the table'
     """
