@@ -30,19 +30,20 @@ KINDS = (
     "shelf", "cabinet", "basket", "bowl", "brush", "case", "screen", "mat", "clock", "bike", "toy", "desk", "piano",
     "tree", "dish", "basin", "door", "mattress", "ladder", "bottle", "plate", "knife", "spoon", "pan", "tub", "phone",
     "shoe", "car", "sofa", "couch", "house", "ball", "bat", "picture", "machine", "chest", "pool", "baby", "bird",
-    "animal", "rocker", "panel", "umbrella", "sponge", "light", "step",
+    "animal", "rocker", "panel", "umbrella", "sponge", "step",
 )  # fmt: skip  # names of many kinds: "a seat that spins" is an office chair, "a sofa that keeps food cold" is a sofa
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _OWN = "|".join(("a", "an", "one", *NUMBERS, *OWNERS))
-_ITS_OWN = re.compile(rf"\b(?:{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
-_ANOTHER = re.compile(rf"\b(?:and|plus|or)\s+(?:the|what|something|somewhere|{_OWN})\b", re.IGNORECASE)
+_NOUN = r"(?:[A-Za-z'-]+\s+){0,2}$"  # up to two words before a name
+_ITS_OWN = re.compile(rf"\b(?:{_OWN})\s+{_NOUN}", re.IGNORECASE)  # "with an (old) armchair"
+_ARTICLE = re.compile(rf"\b(?:the|{_OWN})\s+{_NOUN}", re.IGNORECASE)
 _PLACED = "with|and|on|in|by|near|beside|next to|under|above|below|behind|in front of"
-_BESIDE = re.compile(rf"\b(?:{_PLACED})\s+(?:{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
-_ARTICLE = re.compile(rf"\b(?:the|{_OWN})\s+(?:[A-Za-z'-]+\s+){{0,2}}$", re.IGNORECASE)
-_HEAD = re.compile(r"[A-Za-z'-]+\s+(?:[A-Za-z'-]+\s+){0,2}")
+_BESIDE = re.compile(rf"\b(?:{_PLACED})\s+(?:{_OWN})\s+{_NOUN}", re.IGNORECASE)
+_ANOTHER = re.compile(rf"\b(?:and|plus|or)\s+(?:the|what|something|somewhere|{_OWN})\b", re.IGNORECASE)
+_HEAD = re.compile(r"[A-Za-z'-]+\s+(?:[A-Za-z'-]+\s+){0,2}")  # before the name that a phrase begins with
 _LITTLE = re.compile(
     r"(?:\s+(?:on|in|under|near|beside|by|of|next|to|it|them|top|front))*\s*(?:[A-Za-z'-]+)?", re.IGNORECASE
-)
+)  # after a name: too little to tell it from others of its kind
 _LIST = re.compile(r"\band\b|,", re.IGNORECASE)
 
 

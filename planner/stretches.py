@@ -11,7 +11,8 @@ from typing import NamedTuple
 FEWEST, PLAIN_FEWEST, MOST = 3, 4, 16  # words; "a red cushion" names a thing, if one that nobody knows
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
 ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever", "what")
-OWNERS = ("my", "our", "his", "her", "their", "your", "its")
+OURS = ("my", "our")
+OWNERS = (*OURS, "his", "her", "their", "your", "its")
 ARTICLES = ("a", "an", "the", "that", "those", "this", "these", "some", "one", "another", *NUMBERS)
 OPENING = (*ARTICLES, *OWNERS)
 VAGUE = (
@@ -26,11 +27,12 @@ TELLING = (
     "folk", "folks", "they", "that", "which", "where", "you", "we",
     "one", "i", "used", "when", "full", "stuck", "meant",
 )  # fmt: skip
-PEOPLE = ("who", "whose", "somebody", "someone", "anybody", "anyone", "person", "people", "everybody", "nobody")
+SOMEBODY = ("somebody", "someone")
+PEOPLE = ("who", "whose", *SOMEBODY, "anybody", "anyone", "person", "people", "everybody", "nobody")
 ROOMS = (
     "room", "bathroom", "bedroom", "kitchen", "lounge", "parlour", "hall", "hallway", "garden", "patio", "terrace",
     "flat", "nursery", "study", "office", "street", "garage", "attic", "cellar", "corner", "nook", "gym", "balcony",
-    "backyard", "yard", "lawn", "landing", "cabin", "attic", "porch", "studio", "shop", "house", "home",
+    "backyard", "yard", "lawn", "landing", "cabin", "porch", "studio", "shop", "house", "home",
 )  # fmt: skip  # a bedroom where somebody does something is no thing
 _BEFORE_THAT = (
     "and", "plus", "or", "with", "of", "know", "remember", "see", "show", "draw", "has", "got", "had", "call",
@@ -48,23 +50,9 @@ _SIDES = (
     "bottom", "front", "back", "corner",
 )  # fmt: skip
 _VERBS = (
-    "would",
-    "could",
-    "can",
-    "is",
-    "are",
-    "was",
-    "were",
-    "has",
-    "have",
-    "had",
-    "takes",
-    "should",
-    "must",
-    "will",
-    "gets",
-    "goes",
-)
+    "would", "could", "can", "is", "are", "was", "were", "has", "have", "had", "takes", "should", "must", "will",
+    "gets", "goes",
+)  # fmt: skip
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _STOP = re.compile(r"[,;:.!?()\n+&]|\s-\s")
 _HINGE = re.compile(
@@ -125,15 +113,15 @@ def _plain(text: str) -> Iterator[Stretch]:
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
         touching = bool(at) and text[words[at - 1].end() : first.start()].isspace()
         bare = opening not in (*OPENING, *ANYTHING)
-        if opening in _NO_START or "'" in opening or (touching and last in OPENING):
+        if opening in (*_NO_START, *SOMEBODY) or "'" in opening or (touching and last in OPENING):
             continue
         if at + 1 < len(words) and words[at + 1].group().lower() in (*_SORTS, *_SIDES):
             continue  # "the right of that door"
         if bare and not _ITEM.search(text[: first.start()]):
             continue
         for number in range(at, min(at + MOST, len(words))):
-            word, room = words[number].group().lower(), words[number].group().lower() in ROOMS
-            if (room and number - at < FEWEST) or (bare and word in _VERBS) or (word in PEOPLE[2:4] and number == at):
+            word = words[number].group().lower()
+            if (word in ROOMS and number - at < FEWEST) or (bare and word in _VERBS):
                 break
             may, must = ends.after(number)
             hyphened = "-" in text[first.start() : words[number].end()]
@@ -149,7 +137,7 @@ def _told(text: str) -> Iterator[Stretch]:
     words = ends.words
     for at, first in enumerate(words):
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
-        if opening not in (*ARTICLES, *OWNERS[:2], *ANYTHING) or last in ("the", "that", "this", "another"):
+        if opening not in (*ARTICLES, *OURS, *ANYTHING) or last in ("the", "that", "this", "another"):
             continue
         head, of = ([word.group().lower() for word in words[at + 1 : at + 3]] + ["", ""])[:2]
         if (opening in ("this", "that") and head == "one") or head in _VERBS:
