@@ -90,18 +90,26 @@ class Speller:
         return _WORD.sub(mend, text), tuple(notes)
 
     def _pairs(self, words: Sequence[str], notes: list[str]) -> dict[int, str]:
-        """Names of two words that are both misspelt ("wasching mashine"): place -> word."""
+        """Names of two misspelt words, one at least no word any more ("wasching mashine", "frnech fires"):
+        place -> word."""
         found: dict[int, str] = {}
         for at, (one, two) in enumerate(pairwise(word.lower() for word in words)):
-            if at in found or not all(self._is_slip(word) for word in (one, two)):
+            slips = [self._is_slip(word) or self._is_short_slip(word) for word in (one, two)]
+            if at in found or not any(slips):
                 continue
-            most = sum(2 if len(word) >= LONG_LETTERS else 1 for word in (one, two))
+            most = _slips(one, 1) + _slips(two, 1)
             distances = {
                 name: sum(edit_distance(a, b, most) for a, b in zip((one, two), name, strict=True))
                 for name in self._two_words.get((one[0], two[0]), ())
+                if all(
+                    a == b
+                    or is_twisted(a, b)
+                    or (slip and len(a) >= MIN_LETTERS and edit_distance(a, b, 2) <= _slips(a, 1))
+                    for a, b, slip in zip((one, two), name, slips, strict=True)
+                )
             }
             least = min(distances.values(), default=most + 1)
-            best = [name for name, distance in distances.items() if distance == least <= most]
+            best = [name for name, distance in distances.items() if 0 < distance == least <= most]
             if len({self._vocabulary.exact(" ".join(name)) for name in best}) == 1:
                 found |= dict(zip((at, at + 1), best[0], strict=True))
                 notes.append(f"read {' '.join(words[at : at + 2])!r} as {' '.join(best[0])!r}")
@@ -115,6 +123,10 @@ class Speller:
         """Whether a word is none that anybody knows."""
         known = self._is_known(word) or word in self._vocabulary.ordinary
         return not known and self._rare(word) and not self._is_inflected(word)
+
+    def _is_short_slip(self, word: str) -> bool:
+        """Whether a word of three letters is none that anybody knows."""
+        return len(word) == MIN_LETTERS - 1 and self._rare(word) and word not in self._vocabulary.forms()
 
     @cached_property
     def _two_words(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
@@ -170,6 +182,11 @@ class Speller:
             return True
         doubled = (stem[:-1] for stem in stems if len(stem) > MIN_LETTERS - 1 and stem[-1] == stem[-2])  # "fatter"
         return any(not self._rare(stem) for stem in doubled)
+
+
+def _slips(word: str, company: int = 0) -> int:
+    """How many slips a word is forgiven; in the company of the rest of its name it may be shorter by that."""
+    return 2 if len(word) >= LONG_LETTERS - company else 1
 
 
 def is_twisted(word: str, meant: str) -> bool:

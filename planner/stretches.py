@@ -11,8 +11,7 @@ from typing import NamedTuple
 FEWEST, PLAIN_FEWEST, MOST = 3, 4, 16  # words; "a red cushion" names a thing, if one that nobody knows
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
 ANYTHING = ("something", "somewhere", "someplace", "anything", "whatever", "what")
-OURS = ("my", "our")
-OWNERS = (*OURS, "his", "her", "their", "your", "its")
+OWNERS = ("my", "our", "his", "her", "their", "your", "its")
 ARTICLES = ("a", "an", "the", "that", "those", "this", "these", "some", "one", "another", *NUMBERS)
 OPENING = (*ARTICLES, *OWNERS)
 VAGUE = (
@@ -131,13 +130,18 @@ def _plain(text: str) -> Iterator[Stretch]:
                 break
 
 
+def _does(word: str) -> bool:
+    """Whether "what" and this word tell of a thing: "what keeps milk cold", "what you sit on"."""
+    return word in ("you", "we", "one") or (word.endswith("s") and not word.endswith("ss") and word not in _VERBS)
+
+
 def _told(text: str) -> Iterator[Stretch]:
     """Noun phrases with a word that tells of a description."""
     ends = _Ends(text)
     words = ends.words
     for at, first in enumerate(words):
         opening, last = first.group().lower(), words[at - 1].group().lower() if at else ""
-        if opening not in (*ARTICLES, *OURS, *ANYTHING) or last in ("the", "that", "this", "another"):
+        if opening not in (*OPENING, *ANYTHING) or last in ("the", "that", "this", "another"):
             continue
         head, of = ([word.group().lower() for word in words[at + 1 : at + 3]] + ["", ""])[:2]
         if (opening in ("this", "that") and head == "one") or head in _VERBS:
@@ -146,7 +150,7 @@ def _told(text: str) -> Iterator[Stretch]:
             continue  # "the right of that door", "the sort that stands on the floor"
         if opening == "that" and last not in ("", *_BEFORE_THAT) and text[words[at - 1].end() : first.start()] == " ":
             continue  # "a bag that sags"
-        told, before = None, ""
+        told, before = words[at + 1].start() if opening == "what" and _does(head) else None, ""
         for number in range(at, min(at + MOST, len(words))):
             word = words[number]
             lowered = word.group().lower()

@@ -60,6 +60,7 @@ def told():
         ("a table with a cat, and not the box that keeps food cold", "a table with a cat, and not a fridge"),
         ("a springy round net to bounce on", "a trampoline"),
         ("what keeps the food cold", "a fridge"),
+        ("a sofa and, beside it, its thing to bounce on", "a sofa and, beside it, a trampoline"),
         ("a man who bounces", "a man who bounces"),
     ],
 )

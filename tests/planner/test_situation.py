@@ -49,10 +49,24 @@ def test_a_model_is_told_the_labels_of_everyday_names():
     ("typed", "meant"),
     [("washbasin", "washbasin"), ("trafic cone", "traffic cone"), ("toilett", "toilet"), ("cras", "cars"),
      ("stret", "street"), ("grandma", "grandma"), ("cocktails", "cocktails"), ("strolls", "strolls"), ("cost", "cost"),
-     ("there", "there"), ("closest", "closest")],
+     ("there", "there"), ("closest", "closest"), ("coner sofa", "corner sofa"), ("frnech fires", "french fries"),
+     ("beer mgu", "beer mug"), ("posh pot", "posh pot"), ("dvd player", "dvd player")],
 )  # fmt: skip
 def test_names_and_ordinary_words_are_left_alone(typed, meant):
-    rare = {"washbasin", "trafic", "toilett", "cras", "grandma", "cocktails", "strolls"}
+    rare = {
+        "washbasin",
+        "trafic",
+        "toilett",
+        "cras",
+        "grandma",
+        "cocktails",
+        "strolls",
+        "coner",
+        "frnech",
+        "mgu",
+        "posh",
+        "dvd",
+    }
     assert Speller(WORLD, lambda word: word in rare).corrected(f"a {typed}")[0] == f"a {meant}"
 
 
