@@ -12,7 +12,8 @@ from scene.vocabulary import Vocabulary
 DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
-        for name in ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")}  # fmt: skip
+        for name in
+        ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
