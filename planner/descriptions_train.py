@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -96,9 +97,9 @@ class DescriptionsTrainConfig(Config):
     anchor: float = Field(default=1e-3, ge=0)
     """How strongly W is held to where it starts: times its squared distance."""
     world: Path | None = None
-    """World file whose names for the labels are put into `plain` texts; None = the labels alone."""
+    """World file whose names for the labels go into the `plain` texts; None = neither these nor `frames`."""
     plain: int = Field(default=8, ge=0)
-    """So many texts a label that call it by a name."""
+    """So many texts a label that call it by a name; needs `world`."""
     frames: str | None = None
     """Natural prompts in planner/data; what of them names nothing is none (`planner.frames`); needs `world`."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -130,6 +131,7 @@ class DescriptionsTask:
         self.unseen, self.truth = vectors[apart], places[apart]
         self.unseen_told = [each for each in told if each.writer == config.held_out]
         self.head = DescriptionHead(labels, config.nothings)
+        self.order = lru_cache(maxsize=2)(self._shuffled)
         self._start()
         self.anchor = self.head.weight.detach().clone()
         self.model: nn.Module = self.head
@@ -149,14 +151,13 @@ class DescriptionsTask:
         rows = []
         for number in samples:
             epoch, index = divmod(number, len(self.targets))
-            rows.append(int(self._order(epoch)[index]))
+            rows.append(int(self.order(epoch)[index]))
         return self.vectors[rows], self.targets[rows]
 
-    def _order(self, epoch: int) -> Tensor:
-        if getattr(self, "_epoch", None) != epoch:
-            generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", epoch))
-            self._epoch, self._rows = epoch, torch.randperm(len(self.targets), generator=generator)
-        return self._rows
+    def _shuffled(self, epoch: int) -> Tensor:
+        """Rows of an epoch in its order."""
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", epoch))
+        return torch.randperm(len(self.targets), generator=generator)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Cross entropy, and the distance from the start."""
