@@ -13,7 +13,8 @@ DATA = Path(planner.__file__).parent / "data"
 WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
         for name in
-        ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")}  # fmt: skip
+        ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
+         "tenth")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -48,7 +49,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["seventh"]) == len({line["id"] for line in SETS["seventh"]}) == 60
     assert len(SETS["eighth"]) == len({line["id"] for line in SETS["eighth"]}) == 90
     assert len(SETS["ninth"]) == len({line["id"] for line in SETS["ninth"]}) == 80
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 998
+    assert len(SETS["tenth"]) == len({line["id"] for line in SETS["tenth"]}) == 99
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1097
 
 
 @pytest.mark.parametrize("name", SETS)
