@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,6 +59,26 @@ class TextEncoder:
     def encode_many(self, texts: Iterable[str], max_tokens: int) -> dict[str, TextFeatures]:
         """`encode` for each distinct text."""
         return {text: self.encode(text, max_tokens) for text in dict.fromkeys(texts)}
+
+    @property
+    def layers(self) -> Sequence[torch.nn.Module]:
+        """The transformer's layers, from the bottom. Read only: everybody shares them."""
+        return tuple(self._model.encoder.layer)
+
+    @torch.no_grad()
+    def below(
+        self, texts: Sequence[str], top: int, max_tokens: int
+    ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+        """What enters the topmost `top` layers: of each text, where its tokens are (start, end; markers are empty), and
+        their states, float32 (T, 384). Each text is read alone; longer ones are cut at `max_tokens`, markers included."""
+        self._tokenizer.no_padding()  # type: ignore[attr-defined]
+        self._tokenizer.enable_truncation(max_tokens)  # type: ignore[attr-defined]
+        for text in texts:
+            found = self._tokenizer.encode(text)  # type: ignore[attr-defined]
+            states = self._model.embeddings(input_ids=torch.tensor([found.ids]))
+            for layer in self.layers[: len(self.layers) - top]:
+                states = layer(states)
+            yield [tuple(each) for each in found.offsets], states[0]
 
     @torch.no_grad()
     def _encode(self, text: str, max_tokens: int) -> TextFeatures:

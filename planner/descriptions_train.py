@@ -86,6 +86,15 @@ def read_descriptions(folder: Path) -> list[Told]:
     return found
 
 
+def by_label(told: Iterable[Told]) -> dict[str, list[str]]:
+    """Label -> descriptions; what means nothing is left out."""
+    found: dict[str, list[str]] = {}
+    for each in told:
+        if each.label:
+            found.setdefault(each.label, []).append(each.said)
+    return found
+
+
 class DescriptionsTrainConfig(Config):
     """Root config of the descriptions stage of `smartscene train planner` (configs/planner/descriptions_home.yaml)."""
 

@@ -14,6 +14,7 @@ import random
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +33,7 @@ SAME_KIND_SHARE = 0.6  # of the exchanges; else any thing at all
 WORD_SHARE = 0.35  # in another word than the label: mostly the planner is told labels (`SceneReader.in_own_words`)
 RECOUNT_SHARE = 0.7  # of the stated numbers
 MOST = 9
+OWN = ("the", "my", "our", "his", "her", "their", "your", "this", "that")
 
 
 class Thing(Config):
@@ -39,7 +41,12 @@ class Thing(Config):
 
     said: str = Field(min_length=1)
     label: str
+    """What it means; "" = something that no label fits."""
     count: int = Field(default=1, ge=1, le=12)
+    how: Literal["label", "word", "described", "typo"] = "label"
+    """By its label, in another word, told by what it does or looks like, or misspelt."""
+    also: tuple[str, ...] = ()
+    """Other labels that it may mean."""
 
 
 class Frame(Config):
@@ -90,16 +97,18 @@ def worded(frame: Frame, phraser: Phraser, rng: random.Random) -> tuple[str, tup
     text, at, counts = "", 0, dict[str, int]()
     for thing in frame.things:
         start = frame.prompt.index(thing.said, at)
-        label = exchanged[thing.label]
-        said, count = _said(thing, label, phraser, rng)
-        counts[label] = counts.get(label, 0) + count
+        said = thing.said
+        if thing.label:
+            label = exchanged[thing.label]
+            said, count = said_as(thing, label, phraser, rng)
+            counts[label] = counts.get(label, 0) + count
         text += frame.prompt[at:start] + said
         at = start + len(thing.said)
     text += frame.prompt[at:]
     links: dict[str, tuple[str, str]] = {}
     for first, word, second in frame.relations:
-        one, other = (exchanged[frame.things[place].label] for place in (first, second))
-        if one != other:
+        one, other = (exchanged.get(frame.things[place].label) for place in (first, second))
+        if one and other and one != other:
             links.setdefault(one, (word, other))
     items = tuple(Item(label, min(count, MOST), links.get(label)) for label, count in counts.items())
     return phraser.slipped(text, rng), items
@@ -113,7 +122,7 @@ def _exchanged(frame: Frame, vocabulary: Vocabulary, rng: random.Random) -> dict
         outside = outside.replace(thing.said, "", 1)
     taken = {mention.label for mention in vocabulary.find(outside)} | {thing.label for thing in frame.things}
     found: dict[str, str] = {}
-    for label in dict.fromkeys(thing.label for thing in frame.things):
+    for label in dict.fromkeys(thing.label for thing in frame.things if thing.label):
         found[label] = label
         if vocabulary.kind(label) in LIVING[:1] or label in collective or rng.random() >= SWAP_SHARE:
             continue
@@ -138,13 +147,13 @@ def _number_of(label: str, vocabulary: Vocabulary) -> tuple[bool, bool]:
     return bool(entry.get("mass")), bool(entry.get("plural_only"))
 
 
-def _said(thing: Thing, label: str, phraser: Phraser, rng: random.Random) -> tuple[str, int]:
+def said_as(thing: Thing, label: str, phraser: Phraser, rng: random.Random) -> tuple[str, int]:
     """How a thing is said with another label in its place, and how many they are."""
     vocabulary, count = phraser.vocabulary, thing.count
     forms = (vocabulary.plural(thing.label), thing.label)
     form = next((form for form in forms if thing.said.lower().endswith(form.lower())), None)
     if form is None:  # said in a way that no other thing could be
-        return (thing.said if label == thing.label else vocabulary.with_article(label)), count
+        return _named(thing, label, vocabulary), count
     before = thing.said[: len(thing.said) - len(form)]
     word = other_word(phraser, label, rng, WORD_SHARE) or label
     plural = form == forms[0] and forms[0] != forms[1]
@@ -159,6 +168,19 @@ def _said(thing: Thing, label: str, phraser: Phraser, rng: random.Random) -> tup
         right = "an" if word[0].lower() in "aeiou" else "a"
         before = (right.capitalize() if before[0].isupper() else right) + before[article.end() :]
     return before + word, count
+
+
+def _named(thing: Thing, label: str, vocabulary: Vocabulary) -> str:
+    """A thing that is described, misspelt or said in another word, by a label: "the seat that spins" is "the stool"."""
+    first = thing.said.split()[0]
+    if thing.count > 1:
+        stated = first if first.lower() in (*NUMBERS, "some", "those", "these") or first.isdigit() else ""
+        said = f"{stated or NUMBERS[min(thing.count, MOST)]} {vocabulary.plural(label)}"
+    elif first.lower() in OWN:
+        said = f"{first} {label}"
+    else:
+        said = vocabulary.with_article(label)
+    return said[0].upper() + said[1:] if first[0].isupper() else said
 
 
 def _recounted(before: str, count: int, rng: random.Random) -> tuple[str, int]:

@@ -20,13 +20,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from planner.brief import Item
-from planner.descriptions_train import DescriptionsTask, DescriptionsTrainConfig, read_descriptions
+from planner.descriptions_train import DescriptionsTask, DescriptionsTrainConfig, by_label, read_descriptions
 from planner.examples import Packed, pack
 from planner.frames import load_frames
 from planner.grammar import LINKS, Answer, Boxes
 from planner.language_model import load_tokenizer, prepare
 from planner.lessons import CorpusLessons, Lesson, Lessons, SequenceLessons
 from planner.llava import LoraSettings, VisionConfig, add_lora, load_base, pixel_values
+from planner.parser_train import ParserTask, ParserTrainConfig
 from planner.phrases import DATA, Phraser, load_phrases
 from planner.places import PlaceConfig
 from planner.places_train import PlacesTask, PlacesTrainConfig
@@ -111,6 +112,7 @@ class PlannerTrainConfig(Config):
 STAGES: dict[str, type[Config]] = {
     "vision": VisionTrainConfig,
     "descriptions": DescriptionsTrainConfig,
+    "parser": ParserTrainConfig,
     "places": PlacesTrainConfig,
     "language": PlannerTrainConfig,
 }
@@ -386,6 +388,9 @@ def train(
         return
     if isinstance(settings, DescriptionsTrainConfig):
         fit(DescriptionsTask(settings, read_descriptions(data[0])), settings.fit, out, resume=resume)
+        return
+    if isinstance(settings, ParserTrainConfig):
+        fit(ParserTask(settings, by_label(read_descriptions(data[0]))), settings.fit, out, resume=resume)
         return
     assert isinstance(settings, PlannerTrainConfig)
     if len(data) == 1 and data[0].is_file():

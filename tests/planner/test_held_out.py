@@ -14,7 +14,7 @@ WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
         for name in
         ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
-         "tenth")}  # fmt: skip
+         "tenth", "eleventh")}  # fmt: skip
 HALVES = {name: SETS[name] for name in ("dev", "final")}
 RUN = 4  # words in a row that no template may share with a held-out prompt
 
@@ -34,6 +34,7 @@ def runs(words: list[str]) -> set[tuple[str, ...]]:
 
 def test_two_hundred_prompts_in_two_halves_of_the_same_mix():
     assert [len(prompts) for prompts in HALVES.values()] == [100, 100]
+    assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 100
     assert len({line["prompt"] for prompts in HALVES.values() for line in prompts}) == 200
     for style in {line["style"] for line in HALVES["dev"]}:
         counts = [sum(line["style"] == style for line in prompts) for prompts in HALVES.values()]
@@ -50,7 +51,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["eighth"]) == len({line["id"] for line in SETS["eighth"]}) == 90
     assert len(SETS["ninth"]) == len({line["id"] for line in SETS["ninth"]}) == 80
     assert len(SETS["tenth"]) == len({line["id"] for line in SETS["tenth"]}) == 98
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1096
+    assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 100
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1196
 
 
 @pytest.mark.parametrize("name", SETS)
