@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,19 +64,18 @@ class TextEncoder:
     @property
     def layers(self) -> Sequence[torch.nn.Module]:
         """The transformer's layers, from the bottom. Read only: everybody shares them."""
-        return tuple(self._model.encoder.layer)
+        return tuple(cast(Any, self._model).encoder.layer)
 
     @torch.no_grad()
-    def below(
-        self, texts: Sequence[str], top: int, max_tokens: int
-    ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+    def below(self, texts: Sequence[str], top: int, max_tokens: int) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
         """What enters the topmost `top` layers: of each text, where its tokens are (start, end; markers are empty), and
-        their states, float32 (T, 384). Each text is read alone; longer ones are cut at `max_tokens`, markers included."""
+        their states, float32 (T, 384). Each text is read alone; longer ones are cut at `max_tokens`, markers
+        included."""
         self._tokenizer.no_padding()  # type: ignore[attr-defined]
         self._tokenizer.enable_truncation(max_tokens)  # type: ignore[attr-defined]
         for text in texts:
             found = self._tokenizer.encode(text)  # type: ignore[attr-defined]
-            states = self._model.embeddings(input_ids=torch.tensor([found.ids]))
+            states = cast(Any, self._model).embeddings(input_ids=torch.tensor([found.ids]))
             for layer in self.layers[: len(self.layers) - top]:
                 states = layer(states)
             yield [tuple(each) for each in found.offsets], states[0]

@@ -30,7 +30,8 @@ NAME = "descriptions"  # .safetensors and .json
 WIDTH = 384
 TOKENS = 24
 SCALE = 20.0
-SHEET_ROWS = 40
+NOTHING = 0.4  # how much less likely it is than in training that a phrase means none: the parser takes it for a thing
+
 Embed = Callable[[str], Tensor]
 _FILE = TypeAdapter(dict[str, list[str]])
 
@@ -63,17 +64,16 @@ class DescriptionHead(nn.Module):
         return torch.cat([named, none.logsumexp(1, keepdim=True)], dim=1).log_softmax(1)
 
     @torch.no_grad()
-    def nearest(self, vector: Tensor, apart: Collection[str] = (), nothing: float = 1.0) -> tuple[float, str]:
+    def nearest(self, vector: Tensor, apart: Collection[str] = ()) -> tuple[float, str]:
         """Probability and name of the likeliest label for one vector (384,); "" = none.
 
         Args:
             vector: of the text.
             apart: labels known not to be meant: "something to hang coats on" is no coat.
-            nothing: weight of "none".
         """
         scores = self(vector[None])[0].exp()
         scores[[at for at, label in enumerate(self.labels) if label in apart]] = 0.0
-        scores[-1] *= nothing
+        scores[-1] *= NOTHING
         best = int(scores.argmax())
         return float(scores[best] / scores.sum()), (*self.labels, "")[best]
 

@@ -27,7 +27,6 @@ from tqdm import tqdm
 from planner.descriptions import NAME, WIDTH, DescriptionHead, Embed, embedded
 from planner.frames import load_frames
 from planner.phrases import DATA
-from planner.stretches import stretches
 from runtime.assets import cache_dir
 from runtime.config import Config
 from runtime.files import write_json
@@ -110,7 +109,8 @@ class DescriptionsTrainConfig(Config):
     plain: int = Field(default=8, ge=0)
     """So many texts a label that call it by a name; needs `world`."""
     frames: str | None = None
-    """Natural prompts in planner/data; what of them names nothing is none (`planner.frames`); needs `world`."""
+    """Marked prompts in planner/data; things that they describe or call by another name are learned, too, and those
+    that no label fits are none (`planner.frames`); needs `world`."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """So much of the target is spread over all labels: descriptions are seldom of one thing alone."""
     seed: int = 0
@@ -206,7 +206,7 @@ class DescriptionsTask:
 
 
 def _company(config: DescriptionsTrainConfig, told: Sequence[Told]) -> list[Told]:
-    """Things called by their names, and what of natural prompts names nothing."""
+    """Things called by their names, and what marked prompts call them."""
     if config.world is None:
         return []
     vocabulary, rng = Vocabulary.load(config.world), random.Random(derive_seed(config.seed, "plain"))
@@ -224,10 +224,8 @@ def _company(config: DescriptionsTrainConfig, told: Sequence[Told]) -> list[Told
                 said += f" {rng.choice(AFTERWARDS)}"
             found.append(Told(label, said.strip(), ""))
     for frame in load_frames(DATA / config.frames) if config.frames else ():
-        things = vocabulary.find(frame.prompt.lower())
-        for stretch in stretches(frame.prompt):
-            if not any(thing.start < stretch.end and stretch.start < thing.end for thing in things):
-                found.append(Told("", frame.prompt[stretch.start : stretch.end], ""))
+        told_so = [thing for thing in frame.things if thing.how in ("described", "word")]
+        found += [Told(thing.label, thing.said, "") for thing in told_so if thing.label in (*labels, "")]
     return found
 
 

@@ -1,7 +1,8 @@
 """Prompts with their things marked, in ever new words: what a prompt parser (`planner.parser`) learns from.
 
-A frame (`planner.frames`) keeps its sentence; its things are described, misspelt, called by another name or exchanged, left
-and right change places, and it is known where they stand in the text and how they are to stand to each other.
+A frame (`planner.frames`) keeps its sentence; its things are described, misspelt, called by another name or
+exchanged, left and right change places, and it is known where they stand in the text and how they are to stand to
+each other.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ LOWER_SHARE = 0.1
 OPENINGS = ("a", "the", "that", "my", "our", "this", "her")
 _SIDE = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 _NO_SIDE = re.compile(
-    r"\b(?:has|have|had|is|been|was|were|who|got|nothing|all|half|be|lying|i|he|she|they|you|we|someone|somebody) left\b"
-    r"|\bleft (?:over|behind|out|it|them|there|in|open|a|me|by)\b|\bright (?:up|now|here|there|away|next|beside|against|"
-    r"under|on|in|by|where|behind|beneath|above|in front|angle)\b|\b(?:all|that's|is that|is it|about) right\b|^right\b",
+    r"\b(?:has|have|had|is|been|was|were|who|got|nothing|all|half|be|lying|i|he|she|they|you|we|someone|"
+    r"somebody) left\b"
+    r"|\bleft (?:over|behind|out|it|them|there|in|open|a|me|by)\b|\bright (?:up|now|here|there|away|next|beside|"
+    r"against|"
+    r"under|on|in|by|where|behind|beneath|above|in front|angle)\b|\b(?:all|that's|is that|is it|about) right\b|"
+    r"^right\b",
     re.IGNORECASE,
 )
 _OTHER_SIDE = {"left": "right", "right": "left", "left of": "right of", "right of": "left of"}
@@ -100,7 +104,9 @@ def _said(thing: Thing, phraser: Phraser, told: Mapping[str, Sequence[str]], rng
     if vocabulary.kind(label) in LIVING[:1] and rng.random() < SWAP_SHARE:  # pronouns speak of people
         return thing.said
     if rng.random() < SWAP_SHARE:
-        label = rng.choice([other for other in vocabulary.labels if vocabulary.kind(other) not in ("surface", "person")])
+        label = rng.choice(
+            [other for other in vocabulary.labels if vocabulary.kind(other) not in ("surface", "person")]
+        )
     if rng.random() < DESCRIBED_SHARE and told.get(label):
         said = _described(rng.choice(told[label]), rng)
     else:

@@ -136,6 +136,11 @@ class PromptParser(nn.Module):
         pooled = [read.masked_fill(~part[..., None], -1e4).amax(1) for part in (marks == 1, marks == 2, inside)]
         return self.relation(torch.cat(pooled, dim=-1)).log_softmax(-1)
 
+    def forward(self, lower: Tensor, lengths: Tensor, rows: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of `tags` and of `relations`, these of pairs (P,) with their row of the texts and marks."""
+        states = self.states(lower, lengths)
+        return self.tags(states, lengths), self.relations(states[rows], lengths[rows], marks)
+
     def learned(self) -> dict[str, Tensor]:
         """What is not the encoder's own."""
         return {name: tensor for name, tensor in self.state_dict().items() if _is_learned(name)}
@@ -237,7 +242,8 @@ def _read(gru: nn.GRU, states: Tensor, lengths: Tensor) -> Tensor:
 
 def _likely(chances: Tensor, text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, float]]:
     """Spans of whole words with a probability of at least `LEAST`: (first token, after the last, probability). Tags are
-    taken as independent; where a span starts is told by one token, where it ends by the first that is no further one."""
+    taken as independent; where a span starts is told by one token, where it ends by the first that is no further
+    one."""
     rows = chances.tolist()
 
     def ends(token: int) -> bool:
@@ -245,7 +251,7 @@ def _likely(chances: Tensor, text: str, offsets: Sequence[tuple[int, int]]) -> I
         return not text[at - 1 : at + 1].isalnum() or len(text) == at
 
     for first, row in enumerate(rows):
-        score, end = row[FIRST], first + 1
+        score, end = row[FIRST] if offsets[first][0] < offsets[first][1] else 0.0, first + 1
         while score >= LEAST:
             further = rows[end][FURTHER] if end < len(rows) else 0.0
             if score * (1 - further) >= LEAST and ends(end):

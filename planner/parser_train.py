@@ -1,8 +1,8 @@
 """Training of the prompt parser (`planner.parser`): `smartscene train planner`, stage `parser`.
 
 It learns from prompts with their things marked (`planner.frames`), put into other words for every sample
-(`planner.marked`); every `held_out`-th frame is kept for the figures. Loss: cross entropy of the tags, and of the relations
-of the related pairs and of as many as `UNRELATED` others a prompt.
+(`planner.marked`); every `held_out`-th frame is kept for the figures. Loss: cross entropy of the tags, and of the
+relations of the related pairs and of as many as `UNRELATED` others a prompt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from torch.nn import functional
 from planner.frames import load_frames
 from planner.marked import Marked, marked_anew, marked_as_is
 from planner.parser import (
-    FIRST, FURTHER, NAME, OUTSIDE, RELATIONS, WIDTH, ParserSize, Phrase, PromptParser, marked, tokens_of,
+    FIRST,
+    FURTHER,
+    NAME,
+    OUTSIDE,
+    RELATIONS,
+    WIDTH,
+    ParserSize,
+    Phrase,
+    PromptParser,
+    marked,
+    tokens_of,
 )  # fmt: skip
 from planner.phrases import DATA, Phraser, load_phrases
 from runtime.config import Config
@@ -57,8 +67,8 @@ class ParserTrainConfig(Config):
 
 
 class Batch(NamedTuple):
-    """States (N, T, 384) with their lengths and tags (N, T), `IGNORED` behind them; of each pair (P,) its row in these, its
-    marks (P, T) and its relation."""
+    """States (N, T, 384) with their lengths and tags (N, T), `IGNORED` behind them; of each pair (P,) its row in
+    these, its marks (P, T) and its relation."""
 
     lower: Tensor
     lengths: Tensor
@@ -121,9 +131,7 @@ class ParserTask:
         shown = torch.stack(marks) if marks else torch.zeros(0, longest, dtype=torch.long)
         return Batch(lower, lengths, tags, torch.tensor(rows, dtype=torch.long), shown, torch.tensor(relations))
 
-    def _pairs(
-        self, prompt: Marked, places: Sequence[Phrase | None], rng: random.Random
-    ) -> list[tuple[int, int]]:
+    def _pairs(self, prompt: Marked, places: Sequence[Phrase | None], rng: random.Random) -> list[tuple[int, int]]:
         known = [number for number, place in enumerate(places) if place is not None]
         pairs = [(i, j) for at, i in enumerate(known) for j in known[at + 1 :]]
         others = [pair for pair in pairs if pair not in prompt.relations]
@@ -132,13 +140,12 @@ class ParserTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross entropy of tags and relations."""
-        states = model.states(batch.lower, batch.lengths)
-        tags = model.tags(states, batch.lengths)
+        some = bool(len(batch.rows))  # a GRU reads at least one pair
+        rows = batch.rows if some else torch.zeros(1, dtype=torch.long)
+        marks = batch.marks if some else torch.zeros(1, batch.tags.shape[1], dtype=torch.long)
+        tags, told = model(batch.lower, batch.lengths, rows, marks)
         cut = functional.nll_loss(tags.flatten(0, 1), batch.tags.flatten(), ignore_index=IGNORED)
-        if not len(batch.rows):
-            return cut, {"cut": cut.item()}
-        told = model.relations(states[batch.rows], batch.lengths[batch.rows], batch.marks)
-        related = functional.nll_loss(told, batch.relations)
+        related = functional.nll_loss(told, batch.relations) if some else told.sum() * 0
         return cut + related, {"cut": cut.item(), "related": related.item()}
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from planner.circumlocution import Circumlocutions
 from planner.grammar import Answer, Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import Wish, leaves_room, moved_to_hold, prompt_links, sides_to_come, stands
+from planner.restating import restated
 from planner.spelling import Speller
 from scene.colours import asked_colours
 from scene.geometry import Box
@@ -99,17 +100,18 @@ class SceneReader:
 
     def __init__(self, vocabulary: Vocabulary, speller: Speller | None = None) -> None:
         self.vocabulary, self.speller = vocabulary, speller
-        self.descriptions = Circumlocutions.of(vocabulary)
+        self.descriptions = Circumlocutions.of(vocabulary, speller.rare if speller else None)
         self.surfaces = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "surface")
         self.people = tuple(label for label in vocabulary.labels if vocabulary.kind(label) == "person")
         self.read = lru_cache(maxsize=64)(self._read)  # planner, self-correction and the loop's limit ask every step
 
     def _read(self, text: str) -> tuple[str, tuple[str, ...]]:
-        """A text with slips mended and descriptions replaced by names, and a note for each."""
+        """A text with slips mended, descriptions replaced by names and relations restated, and a note for each."""
         read, notes = self.speller.corrected(text) if self.speller else (text, ())
         if self.descriptions is not None:
-            read, more = self.descriptions.named(read)
-            notes = (*notes, *more)
+            read, named = self.descriptions.named(read)
+            read, understood = restated(read, self.vocabulary, self.descriptions.parser)
+            notes = (*notes, *named, *understood)
         return read, notes
 
     def in_own_words(self, text: str) -> str:

@@ -36,7 +36,7 @@ class Speller:
     """
 
     def __init__(self, vocabulary: Vocabulary, rare: Callable[[str], bool]) -> None:
-        self._vocabulary, self._rare = vocabulary, rare
+        self._vocabulary, self.rare = vocabulary, rare
 
     @cached_property
     def _targets(self) -> dict[str, str]:
@@ -122,11 +122,11 @@ class Speller:
     def _is_slip(self, word: str) -> bool:
         """Whether a word is none that anybody knows."""
         known = self._is_known(word) or word in self._vocabulary.ordinary
-        return not known and self._rare(word) and not self._is_inflected(word)
+        return not known and self.rare(word) and not self._is_inflected(word)
 
     def _is_short_slip(self, word: str) -> bool:
         """Whether a word of three letters is none that anybody knows."""
-        return len(word) == MIN_LETTERS - 1 and self._rare(word) and word not in self._vocabulary.forms()
+        return len(word) == MIN_LETTERS - 1 and self.rare(word) and word not in self._vocabulary.forms()
 
     @cached_property
     def _two_words(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
@@ -143,7 +143,7 @@ class Speller:
             return None
         if word in _RUN_TOGETHER:
             return _RUN_TOGETHER[word]
-        rare = self._rare(word)
+        rare = self.rare(word)
         if word in self._targets and rare:
             return self._targets[word]
         if word in self._vocabulary.ordinary or (rare and self._is_inflected(word)):
@@ -178,10 +178,10 @@ class Speller:
 
     def _is_inflected(self, word: str) -> bool:
         stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
-        if any(len(stem) >= MIN_LETTERS and not self._rare(stem) for stem in stems):
+        if any(len(stem) >= MIN_LETTERS and not self.rare(stem) for stem in stems):
             return True
         doubled = (stem[:-1] for stem in stems if len(stem) > MIN_LETTERS - 1 and stem[-1] == stem[-2])  # "fatter"
-        return any(not self._rare(stem) for stem in doubled)
+        return any(not self.rare(stem) for stem in doubled)
 
 
 def _slips(word: str, company: int = 0) -> int:

@@ -77,7 +77,8 @@ _VERB_AFTER = re.compile(r"\s+(?:a|an|the|their|his|her|my|our|its|this|that|it|
 _OPENING = re.compile(
     r"\W*(?:(?:is it possible to|get|hello|hi|hey|search|for|looking|am|'m|"
     r"please|can|could|would|you|i|want|would|like|need|draw|paint|make|create|generate|show|give|sketch|me|us|"
-    r"a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
+    r"d|ll|love|have|really|just|quick|simple|cute|little|small|big|sweet|lovely|detailed|cartoon|pencil|watercolou?r|"
+    r"we|do|to|see|try|this|is|it|s|here|how|about|a|an|the|[a-z]+ful|nice|realistic|colou?r|black|white|and)\W+)*$"
 )
 _EACH = re.compile(
     r"(?:\s+(?!and\b|with\b|on\b|at\b|in\b|by\b|to\b)[a-z-]+){0,3}\s+(?:on|at|to|by|in|down)\s+"

@@ -18,6 +18,8 @@ from scene.rephrasing import plainly
 from scene.vocabulary import Vocabulary
 
 _IDIOMS = ("under the sun",)  # says that the sun shines, not where anything stands
+# "a cat in the armchair"
+_SAT_ON = ("chair", "sofa", "bed", "hammock", "bench", "stool", "beanbag", "futon", "lounger")
 _LINK = re.compile(
     rf"^(?P<before>[^,;.]*?)\b(?P<phrase>{'|'.join(sorted([*PHRASES, *INVERSE], key=len, reverse=True))})"
     r"\s+(?:[\w'-]+\s+){0,6}$"
@@ -39,8 +41,9 @@ def relation_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim
     lowered = plainly(text.lower())
     for each in stands(lowered, vocabulary.find(lowered), vocabulary.kind):
         words = lowered[each.start : each.end]
+        relation = "on" if each.relation == "inside" and each.second.label.endswith(_SAT_ON) else each.relation
         if not words.endswith(_IDIOMS):
-            yield RelationClaim(each.first.label, each.relation, each.second.label, words)
+            yield RelationClaim(each.first.label, relation, each.second.label, words)
 
 
 def stated_claims(text: str, vocabulary: Vocabulary) -> Iterator[RelationClaim]:

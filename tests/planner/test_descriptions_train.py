@@ -47,7 +47,7 @@ def test_a_held_out_writer_is_understood(tmp_path):
     assert head is not None
     assert head.nearest(counted("ice cold"))[1] == "fridge"
     assert head.nearest(counted("summer friends"))[1] == ""
-    assert head.nearest(counted("cold springs"), apart=["fridge"], nothing=0.0)[1] == "trampoline"
+    assert head.nearest(counted("cold springs"), apart=["fridge"])[1] == "trampoline"
 
 
 def test_nobody_held_out_and_nobody_of_that_name():
@@ -61,9 +61,10 @@ def test_names_in_company_and_what_names_nothing():
         world=Path("configs/worlds/home.yaml"), plain=3, frames="home_frames.jsonl", fit=FIT
     )
     task = DescriptionsTask(config, TOLD, counted)
+    assert set(task.head.labels) == {"fridge", "trampoline"}
     named = task.targets < len(task.head.labels)
-    assert int(named.sum()) == 6 + 2 * 3
-    assert int((~named).sum()) > 100
+    assert int(named.sum()) > 6 + 2 * 3  # what marked prompts call a fridge
+    assert int((~named).sum()) > 100  # and what no label fits
 
 
 def test_every_shipped_writer_tells_every_thing():

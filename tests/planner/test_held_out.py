@@ -34,7 +34,6 @@ def runs(words: list[str]) -> set[tuple[str, ...]]:
 
 def test_two_hundred_prompts_in_two_halves_of_the_same_mix():
     assert [len(prompts) for prompts in HALVES.values()] == [100, 100]
-    assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 100
     assert len({line["prompt"] for prompts in HALVES.values() for line in prompts}) == 200
     for style in {line["style"] for line in HALVES["dev"]}:
         counts = [sum(line["style"] == style for line in prompts) for prompts in HALVES.values()]
@@ -51,8 +50,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["eighth"]) == len({line["id"] for line in SETS["eighth"]}) == 90
     assert len(SETS["ninth"]) == len({line["id"] for line in SETS["ninth"]}) == 80
     assert len(SETS["tenth"]) == len({line["id"] for line in SETS["tenth"]}) == 98
-    assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 100
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1196
+    assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 99
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1195
 
 
 @pytest.mark.parametrize("name", SETS)
