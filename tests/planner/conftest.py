@@ -11,9 +11,9 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlavaForConditionalGeneration
 
+from planner.language_train import PlannerTrainConfig
 from planner.llava import LoraSettings, VisionConfig, build_llava
 from planner.prompt import PromptEncoder
-from planner.train import PlannerTrainConfig
 from runtime.training import FitConfig
 from scene.corpus.records import LayerRecord
 from scene.corpus.store import Corpus, CorpusWriter

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from planner.examples import PlanSource, fixed_descriptions, plan_answers
+from planner.language_train import PackedLlava, PlannerTask, fresh_model
 from planner.lessons import CorpusLessons
 from planner.llava import IMAGE_TOKEN_ID, LoraSettings, add_lora, pixel_values
-from planner.train import PackedLlava, PlannerTask, fresh_model
 from planner.weights import load_planner
 from runtime.training import fit
 from scene.errors import UserError
@@ -146,7 +146,7 @@ def test_peft_reads_the_exported_adapters_too(corpus, encoder, tmp_path):
 
 
 def test_training_goes_on_from_a_weight_folder(corpus, encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("planner.train.load_base", lambda vision, seed: make_llava(seed=5))
+    monkeypatch.setattr("planner.language_train.load_base", lambda vision, seed: make_llava(seed=5))
     task = PlannerTask(
         tiny_config(), CorpusLessons(corpus, "train"), model=add_lora(make_llava(), TINY_LORA), encoder=encoder
     )

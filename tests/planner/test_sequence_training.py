@@ -3,10 +3,11 @@ import json
 import pytest
 from peft import get_peft_model_state_dict
 
+from planner.language_train import PlannerTask
 from planner.lessons import SequenceLessons
 from planner.links import corpus_relations
 from planner.llava import add_lora
-from planner.train import PlannerTask, train_on_sequences
+from planner.train import train_on_sequences
 from runtime.snapshot import SnapshotStore
 from scene.corpus.sequences import export_sequences
 from scene.errors import UserError
