@@ -75,6 +75,19 @@ def test_the_shared_encoder_is_left_alone(tmp_path):
     assert torch.equal(TextEncoder.load().encode("a cat under a table", 24).pooled, before)
 
 
+def test_an_untrained_parser_reads_as_the_encoder_does():
+    from perception.text import TextEncoder
+
+    text = "a cat under a table"
+    parser = PromptParser(ParserSize(layers=2, rank=2, hidden=16)).eval()
+    (read,) = parser.encoded([text])
+    padded = torch.cat([read.states, torch.ones(3, read.states.shape[1])])[None]  # what is behind the end is not seen
+    states = parser.states(padded, torch.tensor([len(read.offsets)]))[0, : len(read.offsets)]
+    truth = TextEncoder.load().encode(text, 24)
+    torch.testing.assert_close(states, truth.tokens[truth.mask], atol=1e-4, rtol=1e-4)
+    assert [text[start:end] for start, end in read.offsets] == ["", "a", "cat", "under", "a", "table", ""]
+
+
 def test_names_of_another_world_are_refused(tmp_path):
     FRAMES.append({"prompt": "a zeppelin", "things": [{"said": "a zeppelin", "label": "zeppelin"}]})
     try:
