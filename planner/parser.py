@@ -38,6 +38,7 @@ TOKENS = 128
 OUTSIDE, FIRST, FURTHER = range(3)
 ONE_WAY = ("on", "inside")
 RELATIONS = ("", *INVERSE, *ONE_WAY, *(f"{word} <" for word in ONE_WAY))  # "on <": the second on the first
+REACH = 6  # phrases lie at most so far apart; else a long list has thousands of pairs
 LEAST = 0.03  # probability of a span that is worth a look
 Phrase = tuple[int, int]
 """First token and the one after the last."""
@@ -189,7 +190,7 @@ class PromptParser(nn.Module):
 
         Args:
             text: of up to `TOKENS` tokens; what stands behind them is not read.
-            phrases: (start, end) of each thing, not overlapping, in their order.
+            phrases: (start, end) of each thing, not overlapping, in their order; pairs at most `REACH` apart are read.
 
         Returns:
             (i, j) -> likeliest relation of thing i to thing j and its probability, each pair once; unrelated pairs are
@@ -198,7 +199,7 @@ class PromptParser(nn.Module):
         (read,) = self.encoded([text])
         places = [tokens_of(read.offsets, start, end) for start, end in phrases]
         known = [number for number, place in enumerate(places) if place is not None]
-        pairs = [(i, j) for at, i in enumerate(known) for j in known[at + 1 :]]
+        pairs = [(i, j) for at, i in enumerate(known) for j in known[at + 1 : at + 1 + REACH]]
         if not pairs:
             return {}
         lengths = torch.tensor([len(read.offsets)])
