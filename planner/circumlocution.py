@@ -29,6 +29,7 @@ TOLD_SPAN, TOLD = 0.5, 0.12  # the same where a word tells that it is a descript
 ONE_WORD, BARE_WORD = 0.45, 0.7  # of the label, where the phrase is one word beside its article, or without one
 NAMING = 0.3  # where a name of something else stands within ("somewhere to hang coats"),
 KIND = 0.35  # where its kind is named ("a seat that spins"),
+VERB = 0.9  # and a verb follows, or what looks like one ("a box ships carry"),
 PERSON = 0.8  # where it begins with a person ("a fat white fellow with a carrot for a nose"),
 KIND_LAST = 0.75  # and nothing is said after that ("a tiny old-looking tree")
 MISSPELT_SPAN, MISSPELT_WORDS = 0.3, 3  # so short a phrase of so likely a thing may be a misspelt name
@@ -177,6 +178,9 @@ class Circumlocutions:
                 return None, 0.0  # "a red cushion": a name
             last = is_kind and not _WORD.search(said[first.end - span.start :])
             bar = max(bar, KIND_LAST if last else KIND if is_kind else NAMING)
+            after = _WORD.match(said[first.end - span.start :].lstrip())
+            if is_kind and after and after[0].endswith("s") and after[0].lower() not in TELLING:
+                bar = VERB  # "the bed takes up most of the space"
             if is_kind and self._vocabulary.kind(first.label) == "person":
                 bar = PERSON  # "a lady in a pink skirt"
             passing = [found.label for found in within[is_kind:]]
