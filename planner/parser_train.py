@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -96,6 +97,7 @@ class ParserTask:
         kept = [bool(config.held_out) and number % config.held_out == 0 for number in range(len(frames))]
         self.frames = [frame for frame, apart in zip(frames, kept, strict=True) if not apart]
         self.unseen = [marked_as_is(frame) for frame, apart in zip(frames, kept, strict=True) if apart]
+        self.order = lru_cache(maxsize=2)(self._shuffled)
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(config.seed, "parser"))
             self.model: nn.Module = PromptParser(config.size)
@@ -104,9 +106,13 @@ class ParserTask:
         """Prompt of a global sample number."""
         rng = random.Random(derive_seed(self.config.seed, "marked", number))
         epoch, at = divmod(number, len(self.frames))
+        return marked_anew(self.frames[self.order(epoch)[at]], self.phraser, self.told, rng)
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        """Frames of an epoch in its order."""
         order = list(range(len(self.frames)))
         random.Random(derive_seed(self.config.seed, "order", epoch)).shuffle(order)
-        return marked_anew(self.frames[order[at]], self.phraser, self.told, rng)
+        return order
 
     def batch(self, samples: Sequence[int]) -> Batch:
         """See `Batch`."""
