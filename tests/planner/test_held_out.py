@@ -14,7 +14,7 @@ WORLD = Vocabulary.load(Path("configs/worlds/home.yaml"))
 SETS = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
         for name in
         ("dev", "final", "dev2", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
-         "tenth", "eleventh")}  # fmt: skip
+         "tenth", "eleventh", "twelfth")}  # fmt: skip
 FREE = {name: [json.loads(line) for line in (DATA / "held_out" / f"home_{name}.jsonl").open()]
         for name in ("dev3", "dev4")}  # fmt: skip  # development prompts that frames may share words with
 HALVES = {name: SETS[name] for name in ("dev", "final")}
@@ -53,7 +53,8 @@ def test_the_sets_written_later_are_new():
     assert len(SETS["ninth"]) == len({line["id"] for line in SETS["ninth"]}) == 80
     assert len(SETS["tenth"]) == len({line["id"] for line in SETS["tenth"]}) == 98
     assert len(SETS["eleventh"]) == len({line["id"] for line in SETS["eleventh"]}) == 99
-    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1195
+    assert len(SETS["twelfth"]) == len({line["id"] for line in SETS["twelfth"]}) == 99
+    assert len({line["prompt"] for prompts in SETS.values() for line in prompts}) == 1294
 
 
 @pytest.mark.parametrize("name", [*SETS, *FREE])
