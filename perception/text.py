@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +30,24 @@ class TextFeatures:
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
+
+
+class Below(NamedTuple):
+    """A text before an encoder's upper layers.
+
+    Attributes:
+        offsets: (start, end) of each token, empty for markers; of two texts, those of the first.
+        states: float32 (T, 384), of two texts those of both, the first in front.
+    """
+
+    offsets: list[tuple[int, int]]
+    states: Tensor
+
+
+def padding_mask(lengths: Tensor, longest: int) -> Tensor:
+    """What a layer adds to its attention so that nothing attends to padding: lengths (N,) -> (N, 1, 1, longest)."""
+    padding = torch.arange(longest)[None] >= lengths[:, None]
+    return padding[:, None, None, :] * torch.finfo(torch.float32).min
 
 
 class TextEncoder:
@@ -67,18 +85,32 @@ class TextEncoder:
         return tuple(cast(Any, self._model).encoder.layer)
 
     @torch.no_grad()
-    def below(self, texts: Sequence[str], top: int, max_tokens: int) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
-        """What enters the topmost `top` layers: of each text, where its tokens are (start, end; markers are empty), and
-        their states, float32 (T, 384). Each text is read alone; longer ones are cut at `max_tokens`, markers
-        included."""
+    def below(self, texts: Sequence[str | tuple[str, str]], top: int, max_tokens: int) -> list[Below]:
+        """What enters the topmost `top` layers.
+
+        Args:
+            texts: each one text, or two that are read beside each other; longer ones are cut at `max_tokens`, markers
+                included. They are read together: numbers may differ in the last digits from those of each alone.
+        """
         self._tokenizer.no_padding()  # type: ignore[attr-defined]
         self._tokenizer.enable_truncation(max_tokens)  # type: ignore[attr-defined]
-        for text in texts:
-            found = self._tokenizer.encode(text)  # type: ignore[attr-defined]
-            states = cast(Any, self._model).embeddings(input_ids=torch.tensor([found.ids]))
-            for layer in self.layers[: len(self.layers) - top]:
-                states = layer(states)
-            yield [tuple(each) for each in found.offsets], states[0]
+        found = [
+            self._tokenizer.encode(*([text] if isinstance(text, str) else text))  # type: ignore[attr-defined]
+            for text in texts
+        ]
+        lengths = torch.tensor([len(each.ids) for each in found])
+        ids, kinds = torch.zeros(2, len(found), int(lengths.max()), dtype=torch.long)
+        for row, each in enumerate(found):
+            ids[row, : lengths[row]], kinds[row, : lengths[row]] = torch.tensor(each.ids), torch.tensor(each.type_ids)
+        states = cast(Any, self._model).embeddings(input_ids=ids, token_type_ids=kinds)
+        padding = padding_mask(lengths, states.shape[1])
+        for layer in self.layers[: len(self.layers) - top]:
+            states = layer(states, padding)
+        own = [sum(kind == 0 for kind in each.type_ids) for each in found]
+        return [
+            Below([tuple(at) for at in each.offsets[:size]], rows[:length])
+            for each, size, rows, length in zip(found, own, states, lengths.tolist(), strict=True)
+        ]
 
     @torch.no_grad()
     def _encode(self, text: str, max_tokens: int) -> TextFeatures:

@@ -1,96 +1,95 @@
 """A trained reverse dictionary: which thing a description means ("the gadget that shrieks when the toast burns"), or
-that it means none.
+that it means none, beside the things that the same prompt names ("the outside spigot", with a hose reel).
 
-A sentence encoder turns a text into a vector e of unit length; one linear layer turns it into a probability for every
-label, and for "no thing at all", which is many different things and therefore has several rows:
+A sentence encoder whose upper layers learned for it (`planner.tuned_encoder`) reads description and company; the mean
+of the description's token states, of unit length, is e. One linear layer turns it into a probability for every label,
+and for "no thing at all", which is many different things and therefore has several rows:
 
     z = s W e + b,      p = softmax(z_1, ..., z_L, logsumexp(z_L+1, ..., z_L+K)),      s = 20
 
 Trained by `planner.descriptions_train`.
 
-Source: reverse dictionaries (Hill et al., TACL 2016), with all-MiniLM-L6-v2 for the vectors; several rows for "none":
-ours.
+Source: reverse dictionaries (Hill et al., TACL 2016), with all-MiniLM-L6-v2 for the states; several rows for "none",
+and the company: ours.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from runtime.weights import load_weights
-from scene.errors import UserError
+from planner.tuned_encoder import WIDTH, TunedEncoder, load_tuned
+from runtime.config import Config
 
 NAME = "descriptions"  # .safetensors and .json
-WIDTH = 384
-TOKENS = 24
+TOKENS = 40
 SCALE = 20.0
 NOTHING = 0.4  # how much less likely it is than in training that a phrase means none: the parser takes it for a thing
-
-Embed = Callable[[str], Tensor]
-_FILE = TypeAdapter(dict[str, list[str]])
+MOST_COMPANY = 4
 
 
-def embedded(text: str) -> Tensor:
-    """The sentence encoder's vector of a text: float32 (384,), unit length."""
-    from perception.text import TextEncoder
+class DictionarySize(Config):
+    """Sizes of a `ReverseDictionary`.
 
-    return TextEncoder.load().encode(text, TOKENS).pooled
+    Attributes:
+        layers: how many of the encoder's layers learn, from the top.
+        rank: of their updates.
+        nothings: rows for what means no label.
+    """
+
+    layers: int = 3
+    rank: int = 8
+    nothings: int = 16
 
 
-class DescriptionHead(nn.Module):
-    """Vectors to log-probabilities; see the module.
+class ReverseDictionary(TunedEncoder):
+    """See the module.
 
     Args:
         labels: what may be meant.
-        nothings: rows for what means none of them.
+        size: sizes.
     """
 
-    def __init__(self, labels: Sequence[str], nothings: int = 16) -> None:
-        super().__init__()
-        self.labels, self.nothings = tuple(labels), nothings
-        self.weight = nn.Parameter(torch.zeros(len(labels) + nothings, WIDTH))
-        self.bias = nn.Parameter(torch.zeros(len(labels) + nothings))
+    def __init__(self, labels: Sequence[str], size: DictionarySize) -> None:
+        super().__init__(size.layers, size.rank)
+        self.labels, self.size = tuple(labels), size
+        self.weight = nn.Parameter(torch.zeros(len(labels) + size.nothings, WIDTH))
+        self.bias = nn.Parameter(torch.zeros(len(labels) + size.nothings))
+        self.chances = lru_cache(maxsize=4096)(self._chances)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """float32 (N, 384) -> (N, L + 1) log-probabilities, "none" last."""
-        scores = SCALE * vectors @ self.weight.T + self.bias
-        named, none = scores.split([len(self.labels), self.nothings], dim=1)
+    def vectors(self, texts: Sequence[tuple[str, str]]) -> Tensor:
+        """Descriptions with their company, read together -> (N, 384), unit length."""
+        below = self.below([text if text[1] else text[0] for text in texts], TOKENS)
+        lengths = torch.tensor([len(each.states) for each in below])
+        own = torch.tensor([len(each.offsets) for each in below])
+        states = self.states(nn.utils.rnn.pad_sequence([each.states for each in below], batch_first=True), lengths)
+        inside = torch.arange(states.shape[1])[None] < own[:, None]
+        return nn.functional.normalize((states * inside[..., None]).sum(1), dim=1)
+
+    def forward(self, texts: Sequence[tuple[str, str]]) -> Tensor:
+        """(N, L + 1) log-probabilities, "none" last, of descriptions with their company (`company`)."""
+        scores = SCALE * self.vectors(texts) @ self.weight.T + self.bias
+        named, none = scores.split([len(self.labels), self.size.nothings], dim=1)
         return torch.cat([named, none.logsumexp(1, keepdim=True)], dim=1).log_softmax(1)
 
     @torch.no_grad()
-    def nearest(self, vector: Tensor, apart: Collection[str] = ()) -> tuple[float, str]:
-        """Probability and name of the likeliest label for one vector (384,); "" = none.
-
-        Args:
-            vector: of the text.
-            apart: labels known not to be meant: "something to hang coats on" is no coat.
-        """
-        scores = self(vector[None])[0].exp()
-        scores[[at for at, label in enumerate(self.labels) if label in apart]] = 0.0
-        scores[-1] *= NOTHING
-        best = int(scores.argmax())
-        return float(scores[best] / scores.sum()), (*self.labels, "")[best]
+    def _chances(self, said: str, others: str = "") -> dict[str, float]:
+        """Probability of every label, "" = none, for one description; `others` of `company`. Read alone."""
+        (row,) = self([(said, others)]).exp()
+        row[-1] *= NOTHING
+        return dict(zip((*self.labels, ""), (row / row.sum()).tolist(), strict=True))
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """The head of a weight folder; None where it has none.
+        """The dictionary of a weight folder; see `load_tuned`."""
+        return load_tuned(folder, NAME, lambda card: cls(card["labels"], DictionarySize(**card["size"])))
 
-        Raises:
-            UserError: its two files do not fit each other.
-        """
-        card = folder / f"{NAME}.json"
-        if not card.is_file():
-            return None
-        try:
-            data = json.loads(card.read_text(encoding="utf-8"))
-            head = cls(data["labels"], data["nothings"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{card} is no description card; reinstall the weights") from None
-        load_weights(head, folder / f"{NAME}.safetensors")
-        return head.eval().requires_grad_(False)
+
+def company(labels: Sequence[str]) -> str:
+    """What stands beside a description, as the dictionary is told it: the first few labels."""
+    return ", ".join(list(dict.fromkeys(labels))[:MOST_COMPANY])

@@ -1,17 +1,17 @@
 """Training of the reverse dictionary (`planner.descriptions`): `smartscene train planner`, stage `descriptions`.
 
 It learns from written descriptions (`planner/data/home_descriptions`, a YAML file a writer), from things called by
-their names in all sorts of company (so that "a chair with a red cushion" stays a chair), and from parts of natural
-prompts that speak of no thing. W starts from the mean vector of every label's texts (of "none": from K-means) and is
-held near it; without that, rows of 50 sentences learn these by heart.
+their names in all sorts of company (so that "a chair with a red cushion" stays a chair), and from what marked prompts
+(`planner.frames`) describe or call by another name. With most of them stand other things, as they do in those prompts.
+W starts from the mean vector of every label's texts (of "none": from K-means) and is held near it; without that, rows
+of 50 sentences learn these by heart.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from planner.descriptions import NAME, WIDTH, DescriptionHead, Embed, embedded
+from planner.descriptions import MOST_COMPANY, NAME, DictionarySize, ReverseDictionary, company
 from planner.frames import load_frames
 from planner.phrases import DATA
-from runtime.assets import cache_dir
+from planner.tuned_encoder import WIDTH
 from runtime.config import Config
 from runtime.files import write_json
 from runtime.fit_config import FitConfig
-from runtime.weights import read_weights, save_weights
+from runtime.weights import save_weights
 from scene.errors import UserError
 from scene.seeds import derive_seed
 from scene.vocabulary import Vocabulary
@@ -98,8 +98,7 @@ class DescriptionsTrainConfig(Config):
     """Root config of the descriptions stage of `smartscene train planner` (configs/planner/descriptions_home.yaml)."""
 
     stage: Literal["descriptions"] = "descriptions"
-    nothings: int = Field(default=16, ge=1)
-    """Rows for what is no thing."""
+    size: DictionarySize = DictionarySize()
     held_out: str | None = None
     """A writer (file name without ending) to measure on instead of learning from; None = learn from all."""
     anchor: float = Field(default=1e-3, ge=0)
@@ -111,98 +110,147 @@ class DescriptionsTrainConfig(Config):
     frames: str | None = None
     """Marked prompts in planner/data; things that they describe or call by another name are learned, too, and those
     that no label fits are none (`planner.frames`); needs `world`."""
+    company: float = Field(default=0.6, ge=0, le=1)
+    """So many of the texts have other things beside them, from a frame with the same label; needs `frames`."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """So much of the target is spread over all labels: descriptions are seldom of one thing alone."""
     seed: int = 0
     """Data order and the rows of "none"."""
-    fit: FitConfig = FitConfig(batch_size=4096, total_samples=2_000_000, learning_rate=0.04, ema_decay=None)
+    fit: FitConfig = FitConfig(batch_size=64, total_samples=200_000, learning_rate=1e-3, ema_decay=None)
 
 
 class DescriptionsTask:
-    """`runtime.training.TrainingTask` of the description head.
+    """`runtime.training.TrainingTask` of the reverse dictionary.
 
     Args:
         config: settings.
         told: `read_descriptions`.
-        embed: a text's vector; None = the sentence encoder's, kept in the cache folder.
     """
 
-    def __init__(self, config: DescriptionsTrainConfig, told: Sequence[Told], embed: Embed | None = None) -> None:
+    def __init__(self, config: DescriptionsTrainConfig, told: Sequence[Told]) -> None:
         self.config = config
         told = [*told, *_company(config, told)]
         labels = list(dict.fromkeys(each.label for each in told if each.label))
         if config.held_out is not None and config.held_out not in {each.writer for each in told}:
             raise UserError(f"held_out={config.held_out}: there is no such writer among the descriptions")
-        vectors = _vectors([each.said for each in told], embed)
-        places = torch.tensor([labels.index(each.label) if each.label else len(labels) for each in told])
-        apart = torch.tensor([each.writer == config.held_out for each in told])
-        self.vectors, self.targets = vectors[~apart], places[~apart]
-        self.unseen, self.truth = vectors[apart], places[apart]
-        self.unseen_told = [each for each in told if each.writer == config.held_out]
-        self.head = DescriptionHead(labels, config.nothings)
-        self.order = lru_cache(maxsize=2)(self._shuffled)
+        self.told = [each for each in told if each.writer != config.held_out]
+        self.unseen = [each for each in told if each.writer == config.held_out]
+        self.company = _companies(config, labels)
+        self.batches = lru_cache(maxsize=2)(self._batches)
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(config.seed, "dictionary"))
+            self.dictionary = ReverseDictionary(labels, config.size)
+        self.places = {label: at for at, label in enumerate((*labels, ""))}
         self._start()
-        self.anchor = self.head.weight.detach().clone()
-        self.model: nn.Module = self.head
+        self.anchor = self.dictionary.weight.detach().clone()
+        self.model: nn.Module = self.dictionary
 
+    @torch.no_grad()
     def _start(self) -> None:
         """Rows at the means of what they should tell."""
-        count = len(self.head.labels)
-        named, none = self.targets < count, self.vectors[self.targets == count]
-        sums = torch.zeros(count, WIDTH).index_add(0, self.targets[named], self.vectors[named])
-        with torch.no_grad():
-            self.head.weight[:count] = functional.normalize(sums, dim=1)
-            if len(none):
-                self.head.weight[count:] = _means(none, self.config.nothings, self.config.seed)
+        order = sorted(range(len(self.told)), key=lambda row: len(self.told[row].said))
+        vectors, step = torch.zeros(len(order), WIDTH), 128
+        for at in tqdm(range(0, len(order), step), "reading the descriptions, once", disable=None, leave=False):
+            rows = order[at : at + step]
+            vectors[rows] = self.dictionary.vectors([(self.told[row].said, "") for row in rows])
+        count = len(self.dictionary.labels)
+        targets = torch.tensor([self.places[each.label] for each in self.told])
+        named, none = targets < count, vectors[targets == count]
+        sums = torch.zeros(count, WIDTH).index_add(0, targets[named], vectors[named])
+        self.dictionary.weight[:count] = functional.normalize(sums, dim=1)
+        if len(none):
+            self.dictionary.weight[count:] = _means(none, self.config.size.nothings, self.config.seed)
 
-    def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Vectors (N, 384) and places of labels (N,), every description once an epoch."""
-        rows = []
+    def batch(self, samples: Sequence[int]) -> tuple[list[tuple[str, str]], Tensor]:
+        """Descriptions with their company, and places of labels (N,); every description once an epoch."""
+        texts, places = [], []
         for number in samples:
-            epoch, index = divmod(number, len(self.targets))
-            rows.append(int(self.order(epoch)[index]))
-        return self.vectors[rows], self.targets[rows]
+            epoch, index = divmod(number, len(self.told))
+            each = self.told[self.batches(epoch)[index]]
+            texts.append((each.said, self._beside(each.label, number)))
+            places.append(self.places[each.label])
+        return texts, torch.tensor(places)
 
-    def _shuffled(self, epoch: int) -> Tensor:
-        """Rows of an epoch in its order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", epoch))
-        return torch.randperm(len(self.targets), generator=generator)
+    def _beside(self, label: str, number: int) -> str:
+        """Things that stand with one of that label; with "none", with any."""
+        rng = random.Random(derive_seed(self.config.seed, "company", number))
+        around = self.company.get(label, ())
+        if not around or rng.random() >= self.config.company:
+            return ""
+        others = rng.choice(around)
+        return company(rng.sample(others, min(len(others), rng.randint(1, MOST_COMPANY))))
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def _batches(self, epoch: int) -> list[int]:
+        """Rows of an epoch in its order; neighbours are about equally long, so that little is read for nothing."""
+        rng, size = random.Random(derive_seed(self.config.seed, "order", epoch)), self.config.fit.batch_size
+        order = rng.sample(range(len(self.told)), len(self.told))
+        parts = [order[at : at + 20 * size] for at in range(0, len(order), 20 * size)]
+        batches = [batch for part in parts for batch in self._alike(part, size)]
+        rng.shuffle(batches)
+        return [row for batch in batches for row in batch]
+
+    def _alike(self, rows: Sequence[int], size: int) -> Iterator[list[int]]:
+        by_length = sorted(rows, key=lambda row: len(self.told[row].said))
+        for at in range(0, len(by_length), size):
+            yield by_length[at : at + size]
+
+    def loss(self, model: nn.Module, batch: tuple[list[tuple[str, str]], Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Cross entropy, and the distance from the start."""
-        vectors, targets = batch
-        smooth = self.config.label_smoothing
-        entropy = functional.cross_entropy(model(vectors), targets, label_smoothing=smooth)
-        drift = (self.head.weight - self.anchor).square().sum()
+        texts, targets = batch
+        entropy = functional.cross_entropy(model(texts), targets, label_smoothing=self.config.label_smoothing)
+        drift = (self.dictionary.weight - self.anchor).square().sum()
         return entropy + self.config.anchor * drift, {"entropy": entropy.item(), "drift": drift.item()}
 
     @torch.no_grad()
     def validation(self) -> dict[str, float]:
-        """Of the held-out writer's descriptions, the share with the label likeliest, or among the likeliest 3, 10."""
-        if not len(self.truth):
+        """Of the held-out writer's descriptions, alone, the share with the label likeliest, or among the likeliest 3,
+        10."""
+        if not self.unseen:
             return {}
-        best = self.head(self.unseen).topk(min(10, len(self.head.labels) + 1), dim=1).indices == self.truth[:, None]
+        self.dictionary.eval()
+        truth = torch.tensor([self.places[each.label] for each in self.unseen])[:, None]
+        texts = [(each.said, "") for each in self.unseen]
+        read = torch.cat([self.dictionary(texts[at : at + 128]) for at in range(0, len(texts), 128)])
+        best = read.topk(min(10, read.shape[1]), dim=1).indices == truth
         return {f"top_{k}": round(best[:, :k].any(1).float().mean().item(), 4) for k in (1, 3, 10)}
 
     def sheet(self, model: nn.Module, path: Path) -> None:
         """What some of the held-out writer's descriptions are taken for; figures in `validation.jsonl`."""
+        self.dictionary.eval()
         lines = []
-        for row in range(0, len(self.unseen), max(1, len(self.unseen) // SHEET_ROWS)):
-            each, (score, label) = self.unseen_told[row], self.head.nearest(self.unseen[row])
+        for each in self.unseen[:: max(1, len(self.unseen) // SHEET_ROWS)]:
+            chances = self.dictionary.chances.__wrapped__(each.said)
+            label = max(chances, key=chances.__getitem__)
             right = "" if label == each.label else f"({each.label}) "
-            lines.append(f"{score:.2f} {label or '-':20} {right}{each.said}"[:150])
+            lines.append(f"{chances[label]:.2f} {label or '-':20} {right}{each.said}"[:150])
         image = Image.new("RGB", (1000, 14 * max(1, len(lines)) + 12), (255, 255, 255))
         ImageDraw.Draw(image).multiline_text((6, 6), "\n".join(lines) or "no writer held out", fill=(0, 0, 0))
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         with (path.parent / "validation.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"sheet": path.stem, **self.validation()}) + "\n")
+        self.dictionary.train()
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """Write `descriptions.safetensors` and the labels beside it."""
+        """Write `descriptions.safetensors`, what has been learned alone, and labels and sizes beside it."""
         out.mkdir(parents=True, exist_ok=True)
-        save_weights(self.head, out / f"{NAME}.safetensors")
-        write_json(out / f"{NAME}.json", {"labels": list(self.head.labels), "nothings": self.head.nothings})
+        save_weights(self.dictionary.learned(), out / f"{NAME}.safetensors")
+        write_json(
+            out / f"{NAME}.json",
+            {"labels": list(self.dictionary.labels), "size": self.config.size.model_dump()},
+        )
+
+
+def _companies(config: DescriptionsTrainConfig, labels: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Label -> what else the marked prompts with it name; under "" what any of them does."""
+    found: dict[str, list[list[str]]] = {}
+    for frame in load_frames(DATA / config.frames) if config.frames else ():
+        named = [thing.label for thing in frame.things if thing.label in labels]
+        for label in {*named, ""}:
+            others = [other for other in named if other != label]
+            if others:
+                found.setdefault(label, []).append(others)
+    return found
 
 
 def _company(config: DescriptionsTrainConfig, told: Sequence[Told]) -> list[Told]:
@@ -237,15 +285,3 @@ def _means(vectors: Tensor, count: int, seed: int, rounds: int = 10) -> Tensor:
         nearest = (vectors @ means.T).argmax(1)
         means = functional.normalize(torch.zeros_like(means).index_add(0, nearest, vectors) + 1e-6 * means, dim=1)
     return means
-
-
-def _vectors(texts: Iterable[str], embed: Embed | None) -> Tensor:
-    """Vectors of texts (N, 384)."""
-    said = list(texts)
-    if embed is not None:
-        return torch.stack([embed(text) for text in said])
-    kept = cache_dir() / f"descriptions-{hashlib.sha256(repr(said).encode()).hexdigest()[:16]}.safetensors"
-    if not kept.is_file():
-        shown = tqdm(said, "reading the descriptions, once", disable=None, leave=False)
-        save_weights({"vectors": torch.stack([embedded(text) for text in shown])}, kept)
-    return read_weights(kept)["vectors"]

@@ -16,24 +16,20 @@ Source: slot filling as tagging (Mesnil et al., 2015), LoRA (Hu et al., arXiv 21
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from perception.text import Below
 from planner.grammar import INVERSE
+from planner.tuned_encoder import WIDTH, TunedEncoder, load_tuned
 from runtime.config import Config
-from runtime.weights import read_weights
-from scene.errors import UserError
 
 NAME = "parser"  # .safetensors and .json
-WIDTH = 384
 TOKENS = 128
 OUTSIDE, FIRST, FURTHER = range(3)
 ONE_WAY = ("on", "inside")
@@ -58,13 +54,6 @@ class ParserSize(Config):
     hidden: int = 64
 
 
-class Encoded(NamedTuple):
-    """A text before the layers that learn: where its tokens are, (start, end), empty for markers; float32 (T, 384)."""
-
-    offsets: list[tuple[int, int]]
-    states: Tensor
-
-
 class Span(NamedTuple):
     """A part of a text that may speak of a thing, and how likely exactly this part does."""
 
@@ -73,19 +62,7 @@ class Span(NamedTuple):
     score: float
 
 
-class _LowRank(nn.Module):
-    """W + B A."""
-
-    def __init__(self, weight: Tensor, rank: int) -> None:
-        super().__init__()
-        self.a = nn.Parameter(torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5)
-        self.b = nn.Parameter(torch.zeros(weight.shape[0], rank))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + self.b @ self.a
-
-
-class PromptParser(nn.Module):
+class PromptParser(TunedEncoder):
     """See the module.
 
     Args:
@@ -93,15 +70,8 @@ class PromptParser(nn.Module):
     """
 
     def __init__(self, size: ParserSize) -> None:
-        super().__init__()
-        from perception.text import TextEncoder
-
-        encoder, hidden = TextEncoder.load(), size.hidden
-        self.size, self._encoder = size, [encoder]  # in a list: no part of this module
-        self.layers = copy.deepcopy(nn.ModuleList(encoder.layers[-size.layers :])).requires_grad_(False)
-        for module in list(self.layers.modules()):
-            if isinstance(module, nn.Linear):
-                register_parametrization(module, "weight", _LowRank(module.weight, size.rank))
+        super().__init__(size.layers, size.rank)
+        self.size, hidden = size, size.hidden
         self.drop = nn.Dropout(0.25)
         self.narrow = nn.Sequential(nn.Linear(WIDTH, hidden), nn.GELU())
         self.phrases = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
@@ -113,17 +83,9 @@ class PromptParser(nn.Module):
             nn.Linear(6 * hidden, hidden), nn.GELU(), nn.Dropout(0.25), nn.Linear(hidden, len(RELATIONS))
         )
 
-    def encoded(self, texts: Sequence[str]) -> list[Encoded]:
-        """Texts as the layers that do not learn leave them; long ones are cut off."""
-        return [Encoded(*each) for each in self._encoder[0].below(texts, self.size.layers, TOKENS)]
-
-    def states(self, lower: Tensor, lengths: Tensor) -> Tensor:
-        """(N, T, 384) of `encoded`, padded, with their lengths (N,) -> (N, T, 384)."""
-        padding = torch.arange(lower.shape[1])[None] >= lengths[:, None]
-        mask = padding[:, None, None, :] * torch.finfo(torch.float32).min
-        for layer in self.layers:
-            lower = layer(lower, mask)
-        return lower
+    def encoded(self, texts: Sequence[str]) -> list[Below]:
+        """Texts as the layers that do not learn leave them, each read alone; long ones are cut off."""
+        return [self.below([text], TOKENS)[0] for text in texts]
 
     def tags(self, states: Tensor, lengths: Tensor) -> Tensor:
         """(N, T, 384) -> log-probabilities (N, T, 3)."""
@@ -142,28 +104,10 @@ class PromptParser(nn.Module):
         states = self.states(lower, lengths)
         return self.tags(states, lengths), self.relations(states[rows], lengths[rows], marks)
 
-    def learned(self) -> dict[str, Tensor]:
-        """What is not the encoder's own."""
-        return {name: tensor for name, tensor in self.state_dict().items() if _is_learned(name)}
-
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """The parser of a weight folder; None where it has none.
-
-        Raises:
-            UserError: its two files do not fit each other.
-        """
-        card = folder / f"{NAME}.json"
-        if not card.is_file():
-            return None
-        try:
-            parser = cls(ParserSize(**json.loads(card.read_text(encoding="utf-8"))))
-            found = parser.load_state_dict(read_weights(folder / f"{NAME}.safetensors"), strict=False)
-        except (OSError, ValueError, TypeError, RuntimeError):
-            raise UserError(f"{card} and its weights do not fit this version; reinstall them") from None
-        if found.unexpected_keys or any(_is_learned(name) for name in found.missing_keys):
-            raise UserError(f"{folder / NAME}.safetensors lacks parts of the parser; reinstall it")
-        return parser.eval().requires_grad_(False)
+        """The parser of a weight folder; see `load_tuned`."""
+        return load_tuned(folder, NAME, lambda card: cls(ParserSize(**card)))
 
     @torch.no_grad()
     def spans(self, text: str) -> list[Span]:
@@ -229,10 +173,6 @@ def tokens_of(offsets: Sequence[tuple[int, int]], start: int, end: int) -> Phras
     """The tokens that a part of a text touches; None where it was cut off."""
     touched = [at for at, (left, right) in enumerate(offsets) if left < right and left < end and start < right]
     return (touched[0], touched[-1] + 1) if touched else None
-
-
-def _is_learned(name: str) -> bool:
-    return not name.startswith("layers.") or ".parametrizations.weight.0." in name
 
 
 def _read(gru: nn.GRU, states: Tensor, lengths: Tensor) -> Tensor:

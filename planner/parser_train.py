@@ -28,7 +28,6 @@ from planner.parser import (
     NAME,
     OUTSIDE,
     RELATIONS,
-    WIDTH,
     ParserSize,
     Phrase,
     PromptParser,
@@ -36,6 +35,7 @@ from planner.parser import (
     tokens_of,
 )  # fmt: skip
 from planner.phrases import DATA, Phraser, load_phrases
+from planner.tuned_encoder import WIDTH
 from runtime.config import Config
 from runtime.files import write_json
 from runtime.fit_config import FitConfig

@@ -128,7 +128,7 @@ def _case(number: str, entry: Any, vocabulary: Vocabulary) -> PromptCase | None:
     objects = [
         Mention(
             tuple(item["any_of"]),
-            int(item["count"]),
+            _least(item, vocabulary),
             bool(item["exact"]),
             bool(item["implied"]),
             str(item.get("attribute", "")),
@@ -137,6 +137,13 @@ def _case(number: str, entry: Any, vocabulary: Vocabulary) -> PromptCase | None:
     ]
     relations = [(tuple(r["subject"]), str(r["relation"]), tuple(r["object"])) for r in entry["relations"]]
     return PromptCase(str(entry["id"]), str(entry["prompt"]), tuple(objects), tuple(relations))
+
+
+def _least(item: Any, vocabulary: Vocabulary) -> int:
+    """How many are asked for. Where no number is said, one object of a kind that is several by itself ("tulips") is
+    enough, although the plural stands for two with others ("chairs")."""
+    several = all(vocabulary.entries.get(label, {}).get("plural_only") for label in item["any_of"])
+    return 1 if several and not item["exact"] else int(item["count"])
 
 
 def plain_case(number: str, text: str, vocabulary: Vocabulary) -> PromptCase | None:

@@ -168,9 +168,16 @@ class Speller:
             best = [targets[letters] for distance, _, letters in scored if distance == scored[0][0] <= most]
             for better in (self._vocabulary.plain.exact, self._is_label):  # the world's own words first
                 best = [form for form in best if better(form)] or best
+            if best and not is_twisted(word, scored[0][2]) and self._is_single(word):
+                return None
             if best and len({self._vocabulary.exact(form) or form for form in best}) == 1:
                 return best[0]
         return None
+
+    def _is_single(self, word: str) -> bool:
+        """Whether a word that people know has a double letter where this one has a single one: "woden"."""
+        doubled = (word[: at + 1] + word[at:] for at in range(1, len(word) - 1))
+        return len(word) > MIN_LETTERS and any(not self.rare(each) for each in doubled)
 
     def _is_label(self, form: str) -> bool:
         label = self._vocabulary.exact(form)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from planner.acceptance_train import AcceptanceTask, AcceptanceTrainConfig
 from planner.descriptions_train import DescriptionsTask, DescriptionsTrainConfig, by_label, read_descriptions
+from planner.frames import load_frames
 from planner.language_train import PlannerTask, PlannerTrainConfig, corpus_lessons
 from planner.lessons import Lessons, SequenceLessons
 from planner.parser_train import ParserTask, ParserTrainConfig
@@ -31,6 +33,7 @@ STAGES: dict[str, type[Config]] = {
     "vision": VisionTrainConfig,
     "descriptions": DescriptionsTrainConfig,
     "parser": ParserTrainConfig,
+    "acceptance": AcceptanceTrainConfig,
     "places": PlacesTrainConfig,
     "language": PlannerTrainConfig,
 }
@@ -39,15 +42,18 @@ STAGES: dict[str, type[Config]] = {
 def train(
     config: Path, *, data: Sequence[Path], out: Path, overrides: Sequence[str] = (), resume: bool = False
 ) -> None:
-    """Train the config's stage: vision tower, place head, description head, prompt parser, or the planner.
+    """Train the config's stage: vision tower, place head, reverse dictionary, prompt parser, what takes its readings,
+    or the planner.
 
     A planner's `out/export` is a folder for `--set planner.adapter=DIR`; a tower's is for `tower: DIR`, a place head's
     for `places: DIR`.
 
     Args:
-        config: YAML with `stage: vision`, `places`, `descriptions`, `parser` or `language`.
+        config: YAML with `stage: vision`, `places`, `descriptions`, `parser`, `acceptance` or
+            `language`.
         data: corpus folder, for the language stage a file of layout sequences as well, for descriptions and parser a
-            folder of descriptions (`planner.descriptions_train`); just one.
+            folder of descriptions (`planner.descriptions_train`), for the acceptance a file of marked prompts
+            (`planner.frames`); just one.
         out: run folder.
         overrides: "a.b=c" settings.
         resume: go on from the newest snapshot.
@@ -67,6 +73,9 @@ def train(
         return
     if isinstance(settings, ParserTrainConfig):
         fit(ParserTask(settings, by_label(read_descriptions(data[0]))), settings.fit, out, resume=resume)
+        return
+    if isinstance(settings, AcceptanceTrainConfig):
+        fit(AcceptanceTask(settings, load_frames(data[0])), settings.fit, out, resume=resume)
         return
     assert isinstance(settings, PlannerTrainConfig)
     if len(data) == 1 and data[0].is_file():

@@ -14,7 +14,7 @@ from runtime.files import write_atomic
 from scene.errors import UserError
 
 ROW_SCALE = ".row_scale"
-PACK_FROM = 4096  # numbers; below, a scale per row is not worth it
+PACK_FROM = 2048  # numbers; below, a scale per row is not worth it
 
 
 def save_weights(weights: nn.Module | Mapping[str, torch.Tensor], path: Path, *, half: bool = True) -> None:

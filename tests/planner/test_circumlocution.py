@@ -1,15 +1,18 @@
 import importlib.util
+import json
+import math
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
+from planner.acceptance import EVIDENCE, Acceptance, candidates
 from planner.circumlocution import Circumlocutions
-from planner.descriptions import WIDTH, DescriptionHead
+from planner.descriptions import ReverseDictionary
 from planner.parser import Span
 from planner.situation import SceneReader
 from runtime.assets import pretrained_dir
+from scene.errors import UserError
 from scene.vocabulary import Vocabulary
 
 ENTRIES = {
@@ -21,15 +24,21 @@ MEANT = {
     "fridge": ("cold", "food"), "doormat": ("wipe", "feet"), "trampoline": ("bounce",),
     "wheelchair": ("wheels", "walk"), "chair": ("chair",), "sofa": ("sofa",),
 }  # fmt: skip
-WORDS = ("cold", "food", "wipe", "feet", "bounce", "wheels", "walk", "chair", "sofa", "holiday")
+SURE = Acceptance(dict.fromkeys(EVIDENCE, 0.0) | {"label": 1.0, "span": 1.0}, 0.0)
 
 
-def counted(text):
-    found = torch.zeros(WIDTH)
-    for at, word in enumerate(WORDS):
-        found[at] = float(word in text.lower())
-    found[len(WORDS)] = 0.3  # what nothing tells of
-    return found / found.norm()
+class Counting:
+    """A dictionary that counts words; what it is asked is kept."""
+
+    def __init__(self):
+        self.labels, self.asked = tuple(MEANT), []
+
+    def chances(self, said, others=""):
+        self.asked.append((said, others))
+        found = {label: sum(word in said.lower() for word in words) / len(words) for label, words in MEANT.items()}
+        found[""] = 0.2 + ("holiday" in said)
+        total = sum(math.exp(8 * value) for value in found.values())
+        return {label: math.exp(8 * value) / total for label, value in found.items()}
 
 
 class Marker:
@@ -55,15 +64,8 @@ def marker():
 
 @pytest.fixture
 def told(marker):
-    head = DescriptionHead(list(MEANT), nothings=2)
-    with torch.no_grad():
-        for row, words in enumerate(MEANT.values()):
-            for word in words:
-                head.weight[row, WORDS.index(word)] = 1 / len(words) ** 0.5
-        head.weight[len(MEANT), WORDS.index("holiday")] = 1
-        head.weight[len(MEANT) + 1, len(WORDS)] = 1
     common = {"holiday", "big", "that", "thing"}
-    return Circumlocutions(Vocabulary("nowhere", ENTRIES), marker, head, lambda word: word not in common, counted)
+    return Circumlocutions(Vocabulary("nowhere", ENTRIES), marker, Counting(), SURE, lambda word: word not in common)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ def told(marker):
     [
         ("A room with [the thing that keeps food cold] and [a sofa]", "A room with a fridge and a sofa"),
         ("[two of those things you bounce on]", "two trampolines"),
+        ("[a couple of boxes that keep food cold]", "a couple of fridges"),
         ("[a red box that keeps food cold], and [a sofa]", "a red fridge, and a sofa"),
         ("[the place that we liked on holiday]", "the place that we liked on holiday"),
         ("[a chair with big wheels for those who cannot walk]", "a wheelchair"),
@@ -89,32 +92,60 @@ def test_what_is_described_is_read_as_its_name(told, marker, text, read):
     assert bool(notes) == (found != plain)
 
 
-def test_the_less_sure_the_phrase_the_surer_must_be_the_name(told, marker, monkeypatch):
-    monkeypatch.setattr("planner.circumlocution.BARS", ((0.4, 0.15), (0.05, 0.999)))
-    text = marker.plain("[the net for cold holidays and food, bouncing on wheels]")
-    for likely in (0.9, 0.06):
+def test_the_less_sure_the_phrase_the_surer_must_be_the_name(told, marker):
+    text = marker.plain("[the net for cold things]")
+    for likely in (0.99, 0.06):
         marker.phrases[text] = [span._replace(score=likely) for span in marker.phrases[text]]
         assert bool(told.named(text)[1]) == (likely > 0.5)
     assert told.named(marker.plain("[a thing that keeps food cold]", 0.01))[1] == ()
 
 
-def test_a_head_is_read_back(tmp_path, told):
-    from runtime.files import write_json
-    from runtime.weights import save_weights
+def test_the_dictionary_knows_what_else_there_is(told, marker):
+    told.named(marker.plain("a cat, [a thing that keeps food cold] and [what you wipe feet on]"))
+    asked = told._dictionary.asked
+    assert asked[:2] == [("a thing that keeps food cold", "cat"), ("what you wipe feet on", "cat")]
+    assert asked[2:] == [("a thing that keeps food cold", "cat, doormat"), ("what you wipe feet on", "fridge, cat")]
 
-    assert DescriptionHead.load(tmp_path) is None
-    save_weights(told._head, tmp_path / "descriptions.safetensors", half=False)
-    write_json(tmp_path / "descriptions.json", {"labels": list(told._head.labels), "nothings": 2})
-    again = DescriptionHead.load(tmp_path)
+
+def test_evidence_of_a_phrase(told, marker):
+    def facts(text):
+        plain = marker.plain(text)
+        (found,) = candidates(plain, marker.spans(plain), Vocabulary("nowhere", ENTRIES), Counting())
+        return {name for name, fact in zip(EVIDENCE[5:], found.evidence[5:], strict=True) if fact and name != "length"}
+
+    assert facts("[something to keep a cat cold]") == {"telling"}
+    assert facts("[a cat carries food]") == {"kind", "kind_verb"}
+    assert facts("[a tiny old-looking cat]") == {"kind", "kind_last"}
+    assert facts("[a man who walks]") == {"telling", "kind", "kind_of_person", "who"}
+    assert facts("[a fridge with a cat]") >= {"beside", "kind"}
+    assert facts("[a sofa with wheels to walk]") == {"telling", "kind", "same_kind"}
+    assert facts("[wheels]") == {"bare", "short"}
+    assert facts("[a box of] cold") == {"unfinished", "short"}
+
+
+def test_acceptance_is_read_back(tmp_path):
+    assert Acceptance.load(tmp_path) is None
+    (tmp_path / "acceptance.json").write_text(json.dumps({"weights": dict.fromkeys(EVIDENCE, 0.5), "bias": -1}))
+    again = Acceptance.load(tmp_path)
     assert again is not None
-    assert again.nearest(counted("keeps food cold")) == told._head.nearest(counted("keeps food cold"))
+    assert (again.weights, again.bias) == ([0.5] * len(EVIDENCE), -1)
+    (tmp_path / "acceptance.json").write_text('{"weights": {"span": 1}, "bias": 0}')
+    with pytest.raises(UserError, match="does not fit this version"):
+        Acceptance.load(tmp_path)
+
+
+def test_a_dictionary_is_read_back(tmp_path):
+    assert ReverseDictionary.load(tmp_path) is None
+    (tmp_path / "descriptions.json").write_text(json.dumps({"labels": ["cat"], "size": {"layers": 1, "rank": 2}}))
+    with pytest.raises(UserError, match="cannot read weights"):
+        ReverseDictionary.load(tmp_path)
 
 
 def test_homes_dictionary_tells_every_thing():
     home = Vocabulary.load(pretrained_dir("home").parents[1] / "configs" / "worlds" / "home.yaml")
     told = Circumlocutions.of(home)
     assert told is not None
-    assert set(told._head.labels) == {label for label in home.labels if home.kind(label) != "surface"}
+    assert set(told._dictionary.labels) == {label for label in home.labels if home.kind(label) != "surface"}
     assert Circumlocutions.of(Vocabulary("../home", ENTRIES)) is Circumlocutions.of(Vocabulary("park", ENTRIES)) is None
 
 

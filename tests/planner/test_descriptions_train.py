@@ -4,67 +4,72 @@ from pathlib import Path
 import pytest
 import torch
 
-from planner.descriptions import WIDTH, DescriptionHead
+from planner.descriptions import DictionarySize, ReverseDictionary, company
 from planner.descriptions_train import DescriptionsTask, DescriptionsTrainConfig, Told, read_descriptions
 from planner.phrases import DATA
 from runtime.fit_config import FitConfig
 from runtime.training import fit
 from scene.errors import UserError
 
-WORDS = ("cold", "food", "ice", "bounce", "jump", "springs", "day", "summer", "friends")
 TOLD = [
-    Told("fridge", "keeps food cold", "a"), Told("fridge", "ice and food", "a"), Told("fridge", "cold ice", "b"),
-    Told("trampoline", "bounce on springs", "a"), Told("trampoline", "jump and bounce", "a"),
-    Told("trampoline", "springs to jump on", "b"), Told("", "a summer day", "a"), Told("", "friends", "a"),
-    Told("", "a day with friends", "b"),
+    Told("fridge", "it keeps food cold", "a"), Told("fridge", "full of ice and food", "a"),
+    Told("fridge", "cold milk and ice", "b"), Told("trampoline", "bounce on springs", "a"),
+    Told("trampoline", "kids jump and bounce", "a"), Told("trampoline", "springs to jump on", "b"),
+    Told("", "a summer day", "a"), Told("", "my friends", "a"), Told("", "a day with friends", "b"),
 ]  # fmt: skip
 FIT = FitConfig(
-    batch_size=8,
-    total_samples=400,
-    learning_rate=0.005,
-    warmup_samples=0,
-    ema_decay=None,
-    grad_clip=100.0,
-    sheet_every=400,
+    batch_size=4, total_samples=60, learning_rate=0.005, warmup_samples=0, ema_decay=None, sheet_every=60, threads=1
 )
-
-
-def counted(text):
-    found = torch.zeros(WIDTH)
-    for at, word in enumerate(WORDS):
-        found[at] = float(word in text)
-    return found / found.norm().clamp_min(1e-6)
+SMALL = DictionarySize(layers=1, rank=2, nothings=2)
 
 
 def test_a_held_out_writer_is_understood(tmp_path):
-    task = DescriptionsTask(DescriptionsTrainConfig(nothings=2, held_out="b", fit=FIT), TOLD, counted)
-    assert len(task.targets) == 6
+    task = DescriptionsTask(DescriptionsTrainConfig(size=SMALL, held_out="b", fit=FIT), TOLD)
+    assert len(task.told) == 6
     fit(task, FIT, tmp_path / "run")
     assert task.validation()["top_1"] == 1.0
     rows = (tmp_path / "run" / "sheets" / "validation.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["top_1"] == 1.0
-    head = DescriptionHead.load(tmp_path / "run" / "export")
-    assert head is not None
-    assert head.nearest(counted("ice cold"))[1] == "fridge"
-    assert head.nearest(counted("summer friends"))[1] == ""
-    assert head.nearest(counted("cold springs"), apart=["fridge"])[1] == "trampoline"
+    again = ReverseDictionary.load(tmp_path / "run" / "export")
+    assert again is not None
+    found = again.chances("ice cold")
+    assert max(found, key=found.__getitem__) == "fridge"
+    assert sum(found.values()) == pytest.approx(1)
+    task.dictionary.eval()
+    assert found == pytest.approx(task.dictionary.chances("ice cold"), abs=1e-3)
+
+
+def test_what_stands_beside_a_description_is_read_but_not_named():
+    torch.manual_seed(0)
+    dictionary = ReverseDictionary(["fridge", "trampoline"], SMALL).eval()
+    torch.nn.init.normal_(dictionary.weight)
+    alone, beside = (dictionary([("cold food", others)]) for others in ("", "oven, sink"))
+    assert not torch.allclose(alone, beside)
+    together = dictionary([("cold food", "oven, sink"), ("what the kids bounce on for hours and hours", "")])
+    assert torch.allclose(together[0], beside[0], atol=1e-4)
+    assert company(["oven", "sink", "oven", "cat", "dog", "bed"]) == "oven, sink, cat, dog"
 
 
 def test_nobody_held_out_and_nobody_of_that_name():
-    assert DescriptionsTask(DescriptionsTrainConfig(fit=FIT), TOLD, counted).validation() == {}
+    assert DescriptionsTask(DescriptionsTrainConfig(size=SMALL, fit=FIT), TOLD).validation() == {}
     with pytest.raises(UserError, match="held_out=z: there is no such writer"):
-        DescriptionsTask(DescriptionsTrainConfig(held_out="z", fit=FIT), TOLD, counted)
+        DescriptionsTask(DescriptionsTrainConfig(size=SMALL, held_out="z", fit=FIT), TOLD)
 
 
-def test_names_in_company_and_what_names_nothing():
+def test_names_in_company_and_what_names_nothing(monkeypatch):
+    monkeypatch.setattr(DescriptionsTask, "_start", lambda task: None)
     config = DescriptionsTrainConfig(
-        world=Path("configs/worlds/home.yaml"), plain=3, frames="home_frames.jsonl", fit=FIT
+        size=SMALL, world=Path("configs/worlds/home.yaml"), plain=3, frames="home_frames.jsonl", company=1.0, fit=FIT
     )
-    task = DescriptionsTask(config, TOLD, counted)
-    assert set(task.head.labels) == {"fridge", "trampoline"}
-    named = task.targets < len(task.head.labels)
-    assert int(named.sum()) > 6 + 2 * 3  # what marked prompts call a fridge
-    assert int((~named).sum()) > 100  # and what no label fits
+    task = DescriptionsTask(config, TOLD)
+    assert set(task.dictionary.labels) == {"fridge", "trampoline"}
+    named = [each for each in task.told if each.label]
+    assert len(named) > 6 + 2 * 3  # what marked prompts call a fridge
+    assert len(task.told) - len(named) > 100  # and what no label fits
+    task.company = {"fridge": [["trampoline"]]}
+    texts, places = task.batch(range(len(task.told)))
+    assert all((others == "trampoline") == (place == 0) for (_, others), place in zip(texts, places, strict=True))
+    assert sorted(texts) == sorted(task.batch(range(len(task.told), 2 * len(task.told)))[0])
 
 
 def test_every_shipped_writer_tells_every_thing():

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_nsr_boxes_are_xywh_and_their_truth_holds(tmp_path):
     case = found.cases[0]
     assert case.truth == (("dog", Box(0, 256, 64, 358)), ("sofa", Box(320, 256, 576, 461)))
     assert case_scores(case, case.truth, set())["relations"] == [True]
+
+
+def test_one_bunch_is_several_unless_a_number_is_said(tmp_path):
+    home, file = Vocabulary.load(Path("configs/worlds/home.yaml")), tmp_path / "prompts.jsonl"
+    asked = [(["tulips"], 2, False), (["tulips", "flower box"], 2, False), (["chair"], 2, False), (["tulips"], 2, True)]
+    objects = [{"any_of": a, "count": c, "exact": e, "implied": False} for a, c, e in asked]
+    file.write_text(json.dumps({"id": "a", "prompt": "x", "objects": objects, "relations": []}))
+    assert [mention.count for mention in read_prompts(file, home).cases[0].objects] == [1, 2, 2, 2]
 
 
 def test_geneval(tmp_path):
