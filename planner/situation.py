@@ -3,6 +3,7 @@ world's words, relations that the prompt asks for, and the finished `Proposal`."
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -24,6 +25,7 @@ from scene.seeds import StepSeed
 from scene.vocabulary import Vocabulary
 
 ARTICLES = ("a", "an", "the", "some")
+_TIMES = re.compile(r"\b(\d{1,2}) ?[x×] ?(?=[A-Za-z]{2})")  # "3x school chair"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class SceneReader:
 
     def _read(self, text: str) -> tuple[str, tuple[str, ...]]:
         """A text with slips mended, descriptions replaced by names and relations restated, and a note for each."""
+        text = _TIMES.sub(r"\1 ", text)
         read, notes = self.speller.corrected(text) if self.speller else (text, ())
         if self.descriptions is not None:
             read, named = self.descriptions.named(read)

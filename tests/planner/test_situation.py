@@ -45,6 +45,11 @@ def test_a_model_is_told_the_labels_of_everyday_names():
     assert SceneReader(Vocabulary("nowhere", {})).in_own_words("two soffas") == "two soffas"
 
 
+def test_times_are_numbers():
+    reader = SceneReader(WORLD)
+    assert WORLD.counts(reader.read("3x tree, 2 x dog and a 4x4")[0]) == {"tree": 3, "dog": 2, "car": 1}
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("washbasin", "washbasin"), ("trafic cone", "traffic cone"), ("toilett", "toilet"), ("cras", "cars"),
