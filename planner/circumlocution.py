@@ -22,7 +22,7 @@ from scene.colours import plain_colour
 from scene.corpus.language import NUMBERS
 from scene.vocabulary import Vocabulary
 
-LEAST = 0.3  # probability that a reading is right
+LEAST, LEAST_WORD = 0.3, 0.6  # probability that a reading is right; where it is of one word ("kicking")
 MISSPELT_SPAN, MISSPELT_WORDS = 0.3, 3  # so short a phrase of so likely a thing may be a misspelt name
 SURE = 0.6  # of the label: not misspelt
 SEVERAL = (*NUMBERS[2:], "those", "these", "some")
@@ -121,7 +121,7 @@ class Circumlocutions:
             score = self._acceptance(found)
             if misspelt is not None:
                 yield Reading(found.start, found.end, misspelt, found.likely**0.5)
-            elif score >= LEAST and not just_named:
+            elif score >= (LEAST if " " in text[found.start : found.end] else LEAST_WORD) and not just_named:
                 yield Reading(found.start, found.end, found.label, score)
 
     def _misspelt(self, text: str, found: Candidate) -> str | None:

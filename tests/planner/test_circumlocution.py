@@ -153,6 +153,7 @@ def test_homes_dictionary_tells_every_thing():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("a boy kicking a soccer ball next to a tree", "a boy kicking a soccer ball next to a tree"),
         ("something to hang coats on, and the gadget that beeps at smoke", "a coat rack, and a smoke detector"),
         ("a bed, a chair with big wheels for someone who can't walk", "a bed, a wheelchair"),
         ("a table and a chair with a red cushion", "a table and a chair with a red cushion"),
