@@ -163,12 +163,13 @@ def candidates(
         apart = [(_apart(start, end, span), label) for start, end, label in (*known, *named_too)]
         others = [label for distance, label in sorted(apart) if distance >= 0]
         chances = dictionary.chances(said, company(others))
-        yield _weighed(text, span, within, chances, vocabulary)
+        if (found := _weighed(text, span, within, chances, vocabulary)) is not None:
+            yield found
 
 
 def _weighed(
     text: str, span: Span, within: tuple[Mention, ...], chances: Mapping[str, float], vocabulary: Vocabulary
-) -> Candidate:
+) -> Candidate | None:
     said, words = text[span.start : span.end], content(text[span.start : span.end])
     named = [word for found in within for word in content(text[found.start : found.end])]
     spoken = [word.lower() for word in WORD.findall(said)]
@@ -182,6 +183,8 @@ def _weighed(
     ranked = sorted(
         ((chance, label) for label, chance in chances.items() if label and label not in passing), reverse=True
     )
+    if not ranked:
+        return None
     (chance, label), second = ranked[0], ranked[1][0] if len(ranked) > 1 else 0.0
     follows = next(iter(WORD.findall(behind[:40].lstrip())), "").lower() if behind[:1] == " " else ""
     hanging = UNFINISHED + (PLACING if follows in DETERMINERS else ())
