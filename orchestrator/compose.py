@@ -127,7 +127,7 @@ class Composer:
             "seed": seed,
             "size": list(config.size),
             "config": config.model_dump(mode="json"),
-            "unknown": self.models.vocabulary.unknown(prompt),
+            "unknown": self.models.vocabulary.unknown(self.models.read(prompt)),
             "versions": versions(),
             "weights": dict(self.models.weights),
             "notice": self.models.notice,

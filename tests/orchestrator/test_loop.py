@@ -43,6 +43,14 @@ def test_run_folder_holds_every_step_and_the_products(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+def test_a_word_is_unknown_only_where_the_planner_cannot_read_it_either(tmp_path: Path) -> None:
+    maker = composer()
+    object.__setattr__(maker.models, "read", lambda prompt: prompt.replace("a barker", "a dog"))
+    run = maker.start("a boy, a barker and a submarine", seed=7, out=tmp_path / "run")
+    assert list(run.unknown) == ["submarine"]
+    run.close()
+
+
 def test_pixels_outside_each_mask_never_change(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
     before = np.full((256, 320, 3), 255, np.uint8)
