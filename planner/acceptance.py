@@ -157,7 +157,7 @@ def candidates(
             or text.startswith(("'s", "’s"), span.end)  # "my neighbour's van" shows no neighbour
             or vocabulary.exact(said.lower())
             or len(named) == len(words)
-            or words in [[person] for person in PEOPLE]
+            or (len(words) == 1 and words[0] in PEOPLE)
         ):
             continue
         apart = [(_apart(start, end, span), label) for start, end, label in (*known, *named_too)]
@@ -206,7 +206,7 @@ def _weighed(
         bool(within) and vocabulary.kind(within[0].label) == vocabulary.kind(label),
         bool(within) and len(words) - len(named) < 2,
         any(_BESIDE.search(text[span.start : found.start]) for found in within),
-        spoken[-1:] != [] and spoken[-1] in hanging,
+        bool(spoken) and spoken[-1] in hanging,
         bool(_WHO.match(said)) and not person,
     )
     return Candidate(span.start, span.end, span.score, label, chance, within, tuple(float(fact) for fact in evidence))
