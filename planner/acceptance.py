@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from planner.descriptions import ReverseDictionary, company
-from planner.parser import Span
+from planner.parser import LEAST, Span
 from scene.colours import plain_colour
 from scene.corpus.language import NUMBERS
 from scene.errors import UserError
 from scene.vocabulary import Mention, Vocabulary
 
 NAME = "acceptance.json"
-LEAST_SPAN = 0.03
 SHORT, LONG = 2, 8  # words beside articles
 DETERMINERS = (
     "a", "an", "the", "that", "those", "this", "these", "some", "one", "another", "my", "our", "his", "her", "their",
@@ -150,7 +149,7 @@ def candidates(
         said, words = text[span.start : span.end], content(text[span.start : span.end])
         named = [word for found in within for word in content(text[found.start : found.end])]
         if (
-            span.score < LEAST_SPAN
+            span.score < LEAST
             or any(found.start < span.start or span.end < found.end for found in within)
             or not said.strip()
             or not said[-1].isalnum()

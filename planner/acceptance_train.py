@@ -7,7 +7,6 @@ thing and means it. Loss: cross entropy, and the squared weights of standardised
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +24,7 @@ from planner.circumlocution import LEAST
 from planner.descriptions import ReverseDictionary
 from planner.frames import Frame, Thing
 from planner.parser import PromptParser
+from planner.text_sheets import text_sheet
 from runtime.config import Config
 from runtime.files import write_json
 from runtime.fit_config import FitConfig
@@ -136,12 +135,7 @@ class AcceptanceTask:
         """The weights of the standardised facts; figures in `validation.jsonl`."""
         rows = zip(EVIDENCE, self.linear.weight[0].tolist(), strict=True)
         lines = [f"{name:16} {weight:+.2f}" for name, weight in sorted(rows, key=lambda row: -abs(row[1]))]
-        image = Image.new("RGB", (300, 14 * len(lines) + 12), (255, 255, 255))
-        ImageDraw.Draw(image).multiline_text((6, 6), "\n".join(lines), fill=(0, 0, 0))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        with (path.parent / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"sheet": path.stem, **self.validation()}) + "\n")
+        text_sheet(path, lines, "", self.validation(), 300)
 
     def export(self, model: nn.Module, out: Path) -> None:
         """Write `acceptance.json`, for facts as they are."""

@@ -96,6 +96,8 @@ class Circumlocutions:
             for found in sorted(readings, key=lambda each: (-each.score, each.start)):
                 if all(found.end <= other.start or other.end <= found.start for other in taken):
                     taken.append(_widest(found, readings, taken))
+            if not taken:
+                break  # nothing new is known
         return taken
 
     def _name(self, label: str, said: str) -> str:

@@ -9,7 +9,6 @@ of 50 sentences learn these by heart.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -18,7 +17,6 @@ from typing import Literal, NamedTuple
 
 import torch
 import yaml
-from PIL import Image, ImageDraw
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +25,7 @@ from tqdm import tqdm
 from planner.descriptions import MOST_COMPANY, NAME, DictionarySize, ReverseDictionary, company
 from planner.frames import load_frames
 from planner.phrases import DATA
+from planner.text_sheets import text_sheet
 from planner.tuned_encoder import WIDTH
 from runtime.config import Config
 from runtime.files import write_json
@@ -223,12 +222,7 @@ class DescriptionsTask:
             label = max(chances, key=chances.__getitem__)
             right = "" if label == each.label else f"({each.label}) "
             lines.append(f"{chances[label]:.2f} {label or '-':20} {right}{each.said}"[:150])
-        image = Image.new("RGB", (1000, 14 * max(1, len(lines)) + 12), (255, 255, 255))
-        ImageDraw.Draw(image).multiline_text((6, 6), "\n".join(lines) or "no writer held out", fill=(0, 0, 0))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        with (path.parent / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"sheet": path.stem, **self.validation()}) + "\n")
+        text_sheet(path, lines, "no writer held out", self.validation(), 1000)
         self.dictionary.train()
 
     def export(self, model: nn.Module, out: Path) -> None:

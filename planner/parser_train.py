@@ -7,7 +7,6 @@ relations of the related pairs and of as many as `UNRELATED` others a prompt.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +33,7 @@ from planner.parser import (
     tokens_of,
 )  # fmt: skip
 from planner.phrases import DATA, Phraser, load_phrases
+from planner.text_sheets import text_sheet
 from planner.tuned_encoder import WIDTH
 from runtime.config import Config
 from runtime.files import write_json
@@ -183,13 +182,7 @@ class ParserTask:
             related = self.model.related(prompt.text, [(span.start, span.end) for span in spans])
             lines += [prompt.text, "    " + " | ".join(prompt.text[span.start : span.end] for span in spans)]
             lines.append("    " + ", ".join(f"{i + 1} {word} {j + 1}" for (i, j), (word, _) in related.items()))
-        image = Image.new("RGB", (1200, 14 * max(1, len(lines)) + 12), (255, 255, 255))
-        text = "\n".join(line[:190] for line in lines).encode("latin-1", "replace").decode("latin-1")
-        ImageDraw.Draw(image).multiline_text((6, 6), text or "no frame held out", fill=(0, 0, 0))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        with (path.parent / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"sheet": path.stem, **self.validation()}) + "\n")
+        text_sheet(path, [line[:190] for line in lines], "no frame held out", self.validation(), 1200)
         self.model.train()
 
     def export(self, model: nn.Module, out: Path) -> None:
