@@ -2,10 +2,12 @@
 
     python -m benchmarks.planner_speed [pretrained/park/planner] [--repeat 3] [--threads 1] [--clock cpu]
 
-A scene of n objects is proposed to in two ways: *reuse*, as in a run (the cache holds n - 1 lines, one is new), and
-*fresh*, the whole prompt in one pass as a planner without a cache would do. tokens/s counts every token that *reuse*
-feeds to the model, read or written. `--clock cpu` counts processor time instead of wall time: on a busy machine with
-one thread it is what an idle one would show.
+Scenes of n objects (surfaces, then seeded others) are proposed to under eight prompts, in three ways: *reuse*, as in a
+run (the cache holds n - 1 lines, one is new); *fresh*, the whole prompt in one pass as a planner without a cache would
+do, answers written in the same way; and *token by token*, as in a run but without guesses of how an answer goes on
+(`planner.drafting`). A cell is the mean over prompts of medians over `--repeat`. tokens/s counts every token that
+*reuse* feeds to the model. `--clock cpu` counts processor time instead of wall time: on a busy machine with one thread
+it is what an idle one would show.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from planner.decoding import PlannerConfig
+from planner.drafting import Drafts
 from planner.guards import GuardConfig
 from planner.llava_planner import LlavaPlanner
 from planner.prefix import Cursor, PrefixCache
@@ -30,71 +34,125 @@ from scene.layers import Layer, LayeredScene
 from scene.seeds import StepSeed, derive_seed
 
 SIZES = (3, 6, 12, 20, 30)
-PROMPT = "a scene in which many things stand around, some of them near each other"
+PROMPTS = {
+    "home": (
+        "a scene in which many things stand around, some of them near each other",
+        "a living room with a sofa, two armchairs and a floor lamp to the left of the bookcase",
+        "my kitchen: fridge, stove, a wooden table with four chairs around it and a clock on the wall",
+        "a quiet bedroom at night, bed, wardrobe, and a cat on the rug",
+        "an office with a desk, a grey office chair and a printer on the filing cabinet",
+        "a bathroom with a bathtub beside the washbasin, towels and a mirror",
+        "two people having tea in the garden, with a barbecue and sun loungers nearby",
+        "kids' room full of toys with a bunk bed and a blue chest of drawers under the window",
+    ),
+    "park": (
+        "a scene in which many things stand around, some of them near each other",
+        "a boy and a girl playing with a soccer ball next to a big apple tree",
+        "a sunny day, girl on the right is waving, dog sits beside her",
+        "a child's birthday party with balloons, a pie and a hot dog on the table",
+        "a bear by the tent frightens the boy, campfire in front of it",
+        "large pine tree on the left, cut off at the top, an owl sits in it",
+        "rain cloud above a swing set, and nobody is there",
+        "two kids in the sandbox, the boy wears a pirate hat and kicks the bucket",
+    ),
+}
+
+
+class Counted(PrefixCache):
+    """Counts what is fed to the model."""
+
+    fed = 0
+
+    def forward(
+        self, cursor: Cursor, ids: Sequence[int], pixels: torch.Tensor | None = None, **image: torch.Tensor
+    ) -> torch.Tensor:
+        """See `PrefixCache.forward`."""
+        self.fed += len(ids)
+        return super().forward(cursor, ids, pixels, **image)
 
 
 class FreshPrompt(PrefixCache):
-    """No cache between steps, and everything before the picture in one pass."""
+    """No cache between steps, and everything in one pass."""
 
-    def read(self, chunks: Sequence[Sequence[int]]) -> Cursor:
+    def read(
+        self,
+        pieces: Sequence[Sequence[int]],
+        after: Sequence[int] = (),
+        pixels: torch.Tensor | None = None,
+        tails: Sequence[int] | None = None,
+    ) -> Cursor:
         """All pieces as one, from nothing."""
         self.reuse = False
-        return super().read([[token for chunk in chunks for token in chunk]])
+        return super().read([[token for piece in pieces for token in piece]], after, pixels)
 
 
-def scene_of(planner: LlavaPlanner, count: int) -> LayeredScene:
-    """Surfaces, then objects of the world in order, as boxes at seeded places."""
-    labels = planner.vocabulary.labels[:count]
-    rng = np.random.default_rng(derive_seed(0, "planner speed"))
+class NoDrafts(Drafts):
+    """No guess at all."""
+
+    def after(self, *_: Any) -> tuple[int, ...]:
+        """Nothing."""
+        return ()
+
+
+def scene_of(planner: LlavaPlanner, prompt: str, count: int) -> LayeredScene:
+    """Two surfaces, then objects of the world, drawn by the prompt, as boxes at seeded places."""
+    rng = np.random.default_rng(derive_seed(0, "planner speed", prompt))
+    others = [label for label in planner.vocabulary.labels if label not in planner.reader.surfaces]
+    labels = [*planner.reader.surfaces[-2:], *rng.permutation(others).tolist()][:count]
     layers = []
     for number, label in enumerate(labels):
         mask = np.zeros(DEFAULT_SIZE.shape, dtype=bool)
         x, y = int(rng.integers(0, 540)), int(rng.integers(0, 412))
         mask[y : y + 100, x : x + 100] = True
         layers.append(Layer(number + 1, label, planner.vocabulary.with_article(label), mask))
-    return LayeredScene(DEFAULT_SIZE, PROMPT, tuple(layers))
+    return LayeredScene(DEFAULT_SIZE, prompt, tuple(layers))
 
 
-def seconds(planner: LlavaPlanner, scene: LayeredScene, clock: Callable[[], float]) -> tuple[float, int]:
-    """Time of one proposal, and how many tokens were fed to the model."""
-    fed = 0
-    plain = planner.prefix.feed
-
-    def counted(cursor: Cursor, ids: Sequence[int], pixels: Any = None) -> Cursor:
-        nonlocal fed
-        fed += len(ids)
-        return plain(cursor, ids, pixels)
-
-    planner.prefix.feed = counted  # type: ignore[method-assign]
+def seconds(planner: LlavaPlanner, prompt: str, count: int, clock: Callable[[], float]) -> float:
+    """Time of one proposal to a scene of so many objects."""
+    scene = scene_of(planner, prompt, count)
     started = clock()
-    planner.propose(scene, PROMPT, seed=StepSeed(0, len(scene.layers)))
-    spent = clock() - started
-    planner.prefix.feed = plain  # type: ignore[method-assign]
-    return spent, fed
+    planner.propose(scene, prompt, seed=StepSeed(0, count))
+    return clock() - started
 
 
 def measure(
     planner: LlavaPlanner, repeat: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[dict[str, float]]:
-    """One row per scene size; medians over `repeat`, the two ways in turns so that a busy machine hurts both."""
-    reusing, fresh = planner.with_config(planner.config), planner.with_config(planner.config)
-    reusing.prefix, fresh.prefix = PrefixCache(planner.llava), FreshPrompt(planner.llava)
+    """One row per scene size, the three ways in turns so that a busy machine hurts all."""
+    reusing, fresh, stepwise = (planner.with_config(planner.config) for _ in range(3))
+    counted = reusing.prefix = Counted(planner.llava)
+    fresh.prefix, stepwise.prefix = FreshPrompt(planner.llava), PrefixCache(planner.llava)
+    stepwise.drafts = NoDrafts(planner.tokens, planner.vocabulary, {})
+    prompts = PROMPTS[planner.vocabulary.name]
+    for each in (reusing, fresh, stepwise):
+        seconds(each, prompts[1], 3, clock)
     rows = []
     for count in SIZES:
-        kept, whole, tokens = [], [], 0
-        for _ in range(repeat):
-            seconds(reusing, scene_of(planner, count - 1), clock)
-            spent, tokens = seconds(reusing, scene_of(planner, count), clock)
-            kept.append(spent)
-            whole.append(seconds(fresh, scene_of(planner, count), clock)[0])
-        reuse_s, fresh_s = statistics.median(kept), statistics.median(whole)
+        times: dict[str, list[float]] = {"reuse": [], "fresh": [], "token by token": []}
+        tokens = 0
+        for prompt in prompts:
+            taken: dict[str, list[float]] = {name: [] for name in times}
+            for _ in range(repeat):
+                for name, each in (("reuse", reusing), ("token by token", stepwise)):
+                    seconds(each, prompt, count - 1, clock)
+                    before = counted.fed
+                    taken[name].append(seconds(each, prompt, count, clock))
+                    tokens += counted.fed - before if name == "reuse" else 0
+                taken["fresh"].append(seconds(fresh, prompt, count, clock))
+            for name, found in taken.items():
+                times[name].append(statistics.median(found))
+        reuse_s, fresh_s, stepwise_s = (statistics.mean(found) for found in times.values())
         rows.append(
             {
                 "objects": count,
                 "reuse_s": round(reuse_s, 3),
                 "fresh_s": round(fresh_s, 3),
                 "ratio": round(fresh_s / reuse_s, 2),
-                "tokens_per_s": round(tokens / reuse_s, 1),
+                "least": round(min(f / r for r, f in zip(times["reuse"], times["fresh"], strict=True)), 2),
+                "stepwise_s": round(stepwise_s, 3),
+                "drafts": round(stepwise_s / reuse_s, 2),
+                "tokens_per_s": round(tokens / repeat / len(prompts) / reuse_s, 1),
             }
         )
     return rows
@@ -120,10 +178,10 @@ def main() -> None:
     if args.json:
         print(json.dumps(report))
         return
-    print("objects   reuse s   fresh s     ratio  tokens/s")
+    print("objects   reuse s   fresh s     ratio least ratio token by token s   ratio  tokens/s")
     for row in rows:
-        cells = (f"{row[key]:9.2f}" for key in ("reuse_s", "fresh_s", "ratio", "tokens_per_s"))
-        print(f"{row['objects']:7d}", *cells)
+        print("{objects:7d} {reuse_s:9.2f} {fresh_s:9.2f} {ratio:9.2f} {least:11.2f} {stepwise_s:16.2f} {drafts:7.2f} "
+              "{tokens_per_s:9.1f}".format(**row))  # fmt: skip
     print(f"a proposal at 12 objects costs {report['twelve_to_three']} of one at 3")
 
 

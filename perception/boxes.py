@@ -84,25 +84,33 @@ class Places:
     features: Tensor
     texts: Tensor
 
-    @torch.no_grad()
     def sample(self, generator: torch.Generator, top_p: float = 1.0) -> Tensor:
-        """One box (4,): x0, y0, x1, y1, 0 to 1 across the view, perhaps reaching beyond it.
+        """One box (4,) of `samples`."""
+        return self.samples(1, generator, top_p)[0]
+
+    @torch.no_grad()
+    def samples(self, count: int, generator: torch.Generator, top_p: float = 1.0) -> Tensor:
+        """Boxes (count, 4): x0, y0, x1, y1, 0 to 1 across the view, perhaps reaching beyond it; what so many calls for
+        one give.
 
         Args:
+            count: how many.
             generator: Source of all draws.
             top_p: Each of the three draws is among the likeliest outcomes that make up this probability.
         """
         prior, resolution = self.prior, self.prior.resolution
-        cell = draw(self.where[0], top_p, generator)
-        jitter = torch.rand(4, generator=generator)
-        place = torch.tensor([cell % resolution, cell // resolution])
-        base = (place + jitter[:2]) / resolution
-        here = prior.at(self.features, self.texts, base[None])
-        tall = draw(prior.height(here)[0].log_softmax(0), top_p, generator)
-        code = prior.height_code(torch.tensor([tall]))
-        wide = draw(prior.width(torch.cat([here, code], dim=1))[0].log_softmax(0), top_p, generator)
-        width, height = prior.side_of(torch.tensor([wide, tall]) + jitter[2:] - 0.5)
-        return torch.stack([base[0] - width / 2, base[1] - height, base[0] + width / 2, base[1]])
+        shares = torch.rand((count, 7), generator=generator)
+        jitter = shares[:, 1:5]
+        cell = draw(self.where, top_p, shares[:, 0])
+        place = torch.stack([cell % resolution, cell // resolution], dim=1)
+        base = (place + jitter[:, :2]) / resolution
+        here = prior.at(self.features.expand(count, -1, -1, -1), self.texts.expand(count, -1), base)
+        tall = draw(prior.height(here).log_softmax(1), top_p, shares[:, 5])
+        code = prior.height_code(tall)
+        wide = draw(prior.width(torch.cat([here, code], dim=1)).log_softmax(1), top_p, shares[:, 6])
+        sides = prior.side_of(torch.stack([wide, tall], dim=1) + jitter[:, 2:] - 0.5)
+        left, top = base[:, 0] - sides[:, 0] / 2, base[:, 1] - sides[:, 1]
+        return torch.stack([left, top, base[:, 0] + sides[:, 0] / 2, base[:, 1]], dim=1)
 
     @torch.no_grad()
     def log_density(self, boxes: Tensor) -> Tensor:
@@ -123,14 +131,20 @@ def split_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return base, torch.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], dim=1)
 
 
-def draw(log_probabilities: Tensor, top_p: float, generator: torch.Generator) -> int:
-    """A draw from (N,) log-probabilities among the likeliest outcomes of total probability `top_p`."""
-    ordered, order = log_probabilities.sort(descending=True, stable=True)
-    upto = ordered.exp().cumsum(0)
-    count = int((upto < top_p).sum()) + 1
-    kept = ordered[:count].exp()
-    share = torch.rand(1, generator=generator) * kept.sum()
-    return int(order[min(int((kept.cumsum(0) < share).sum()), count - 1)])
+def draw(log_probabilities: Tensor, top_p: float, shares: Tensor) -> Tensor:
+    """Draws (B,), int64, among the likeliest outcomes of total probability `top_p`.
+
+    Args:
+        log_probabilities: (B, N), or (1, N) for all.
+        top_p: 0 = always the likeliest.
+        shares: (B,) uniform random numbers below 1.
+    """
+    ordered, order = log_probabilities.sort(dim=1, descending=True, stable=True)
+    upto = ordered.exp().cumsum(1)
+    last = (upto < top_p).sum(1, keepdim=True).clamp_max(ordered.shape[1] - 1)
+    target = shares[:, None] * upto.gather(1, last)
+    index = torch.minimum((upto < target).sum(1, keepdim=True), last)
+    return order.expand(len(shares), -1).gather(1, index)[:, 0]
 
 
 def stack_boxes(boxes: Sequence[tuple[float, float, float, float]]) -> Tensor:

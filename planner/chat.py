@@ -16,10 +16,11 @@ import yaml
 
 from planner.chat_config import ChatConfig
 from planner.decoding import PlannerConfig
+from planner.drafting import Drafts
 from planner.grammar import END, LINKS, Answer, AnswerTokens, parse_answer
 from planner.llava_planner import LlavaPlanner
 from planner.prefix import Cursor, PrefixCache
-from planner.prompt import object_answer, scene_objects
+from planner.prompt import scene_answers
 from planner.server import neutral
 from planner.situation import SceneReader
 from runtime.config import Config, validate
@@ -222,6 +223,7 @@ class ChatPlanner(LlavaPlanner):
             ) from None
         self.reader = SceneReader(vocabulary)
         self.prefix = ChatCache(llava)
+        self.drafts = Drafts(self.tokens, vocabulary, {})
 
     @classmethod
     def from_folder(
@@ -261,8 +263,7 @@ class ChatPlanner(LlavaPlanner):
         brief: Sequence[Item] | None = None,
     ) -> Cursor:
         """Instructions, examples, prompt, layout picture and the list of objects so far."""
-        found = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]
-        answers = [answer for answer in found if answer is not None]
+        answers = [*scene_answers(scene, {}).values()]
         seen = layout_picture(scene.layout) if picture is None else picture
         return self.prefix.start(self.encoder.inputs(prompt, answers, seen))
 

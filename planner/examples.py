@@ -10,8 +10,8 @@ third of the cost.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from planner.brief import Item
 from planner.grammar import Answer
-from planner.prompt import PlannedObject, PromptEncoder, object_answer
+from planner.prompt import PlannedObject, PromptEncoder, object_answer, plain_words
 from scene.errors import UserError
 from scene.geometry import Box, Size
 from scene.seeds import derive_seed
@@ -94,6 +94,24 @@ def fixed_descriptions(corpus: Corpus) -> dict[str, str]:
     for label, description in corpus.descriptions:
         found[label].add(description)
     return {label: next(iter(texts)) for label, texts in sorted(found.items()) if len(texts) == 1}
+
+
+def usual_descriptions(
+    described: Iterable[tuple[str, str]], fixed: Mapping[str, str], most: int = 12
+) -> dict[str, tuple[str, ...]]:
+    """What labels without a fixed description are often described as, the commonest first.
+
+    Args:
+        described: label and description of every object of the training scenes.
+        fixed: labels left out.
+        most: of a label.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, description in described:
+        if label not in fixed:
+            counts[label][plain_words(description)] += 1
+    ranked = {label: sorted(found, key=lambda text: (-found[text], text)) for label, found in sorted(counts.items())}
+    return {label: tuple(texts[:most]) for label, texts in ranked.items()}
 
 
 def plan_answers(plan: Plan, fixed: Mapping[str, str]) -> list[Answer]:

@@ -10,7 +10,7 @@ from planner.examples import PlanSource, plan_answers
 from planner.guards import GuardConfig
 from planner.llava_planner import LlavaPlanner
 from planner.prefix import Cursor
-from planner.prompt import START_ID, object_answer, scene_objects
+from planner.prompt import START_ID, scene_answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +68,6 @@ class FewShotPlanner(LlavaPlanner):
         brief: Sequence[Item] | None = None,
     ) -> Cursor:
         """Task and examples (read once), the prompt, and the list; no picture."""
-        answers = [object_answer(item, scene.size, {}) for item in scene_objects(scene)]
-        lines = [self.encoder.line(answer) for answer in answers if answer is not None]
+        lines = [self.encoder.line(answer) for answer in scene_answers(scene, {}).values()]
         head = self.encoder.plain(f"Scene: {' '.join(prompt.split())}\n")
-        before: list[Sequence[int]] = [self.shots, head, *lines]
-        last = before.pop()
-        return self.prefix.feed(self.prefix.read(before), last)
+        return self.prefix.read([self.shots, head, *lines])

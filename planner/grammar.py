@@ -15,6 +15,7 @@ The parser never guesses: anything else is a `ModelError` that says what is wron
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -215,8 +216,9 @@ class AnswerTokens:
                 words.append(token)
                 if piece.startswith(" ") and piece[1].isalpha():
                     starts.append(token)
-        self.description = tuple(words)
         self.description_start = tuple(starts)
+        self.description = (*words, self.end)
+        self.description_members = frozenset(self.description)
 
     def label_of(self, path: Sequence[int]) -> str | None:
         """The label whose path this is; None for stop or an unfinished path."""
@@ -231,11 +233,12 @@ class AnswerAutomaton:
         labels: categories allowed here.
         allow_stop: whether the answer may be "stop".
         max_description_tokens: longest description.
-        plain: labels whose description may be left out; every other label must be described. None = all.
+        plain: labels that are described only where there is an `opening`; every other label is always. None = either.
         links: relations that may be stated; empty = none.
         boxes: whether the model writes boxes, or points.
 
     Attributes:
+        opens: the token that a box begins with.
         box: stands where a box is due, without a choice; None = the box is chosen.
         opening: tokens that the description has to begin with; empty = any.
 
@@ -256,7 +259,7 @@ class AnswerAutomaton:
         self._tokens = tokens
         # What opens a box, and how many digits follow.
         self._pointer = tokens.pointer if boxes == "pointed" else ()
-        self._opens = self._pointer[0] if self._pointer else tokens.space
+        self.opens = self._pointer[0] if self._pointer else tokens.space
         self._digits = len(self._pointer) - 1 if self._pointer else BOX_DIGITS
         self.box: Cells | None = None
         self.opening: tuple[int, ...] = ()
@@ -292,6 +295,29 @@ class AnswerAutomaton:
         inside = bool(self._box) and not self._pointer and not self.done
         return position if inside and 0 <= position < BOX_DIGITS else None
 
+    @property
+    def link_ids(self) -> list[int] | None:
+        """Tokens of the relation so far; None where none is being written: before the label stands, or after the box
+        began."""
+        return self.ids[self._head :] if self._head and not self._box and not self.done else None
+
+    @property
+    def link_paths(self) -> Sequence[tuple[int, ...]]:
+        """Tokens of the relations that may be stated, their separators included."""
+        return tuple(self._links)
+
+    @property
+    def description_ids(self) -> list[int] | None:
+        """Tokens of the description so far; None before the separator that it follows."""
+        start = self._box + self._digits + 2
+        return self.ids[start:] if self._box and len(self.ids) >= start else None
+
+    def copy(self) -> AnswerAutomaton:
+        """One that goes on from here by itself."""
+        other = copy.copy(self)
+        other.ids = [*self.ids]
+        return other
+
     def limit_links(self, links: Iterable[Link]) -> None:
         """From now on just these relations, one of which must be stated; none = no relation at all.
 
@@ -310,15 +336,17 @@ class AnswerAutomaton:
         if self._box == 0:
             written = self.ids[self._head :]
             if self.link is not None or not self._links:
-                return (self._opens,)
+                return (self.opens,)
             following = next_of(self._links, written)
-            return following if written or self._need_link else (self._opens, *following)
+            return following if written or self._need_link else (self.opens, *following)
         position = len(self.ids) - self._box
         if position <= self._digits:
             return self._allowed_digits(position - 1)
         if position == self._digits + 1:
-            described = bool(self.opening) or (self._plain is not None and self.label not in self._plain)
-            return (self._tokens.separator,) if described else (self._tokens.end, self._tokens.separator)
+            if self._plain is None and not self.opening:
+                return (self._tokens.end, self._tokens.separator)
+            described = self.opening or self.label not in (self._plain or ())
+            return (self._tokens.separator,) if described else (self._tokens.end,)
         words = position - self._digits - 2
         if words < len(self.opening):
             return (self.opening[words],)
@@ -326,7 +354,12 @@ class AnswerAutomaton:
             return self._tokens.description_start
         if words >= self._max_description:
             return (self._tokens.end,)
-        return (*self._tokens.description, self._tokens.end)
+        return self._tokens.description
+
+    def allows(self, token: int) -> bool:
+        """Whether it may follow."""
+        allowed = self.allowed()
+        return token in (self._tokens.description_members if allowed is self._tokens.description else allowed)
 
     def _allowed_digits(self, index: int) -> tuple[int, ...]:
         """Digit `index` (0 to 7) of the box: second corners must not lie before first ones."""
@@ -350,7 +383,7 @@ class AnswerAutomaton:
         Raises:
             ValueError: the token is not allowed here (a bug of the caller).
         """
-        if self.done or token not in self.allowed():
+        if self.done or not self.allows(token):
             raise ValueError(f"token {token} is not allowed after {self.ids}")
         self.ids.append(token)
         if self._head == 0:
@@ -361,7 +394,7 @@ class AnswerAutomaton:
             written = tuple(self.ids[self._head :])
             if self.link is None and written in self._links:
                 self.link = self._links[written]
-            elif token == self._opens and (self.link is not None or len(written) == 1):
+            elif token == self.opens and (self.link is not None or len(written) == 1):
                 self._box = len(self.ids) - 1
         elif token == self._tokens.end:
             self.done = True

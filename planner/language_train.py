@@ -269,6 +269,7 @@ class PlannerTask:
             world=vocabulary.name,
             vocabulary=vocabulary.entries,
             fixed_descriptions=dict(self.lessons.fixed),
+            usual_descriptions=dict(self.lessons.usual),
             licence=self.lessons.licence,
             listing=self.config.listing,
             links=self.config.links,

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from planner.brief import Item, brief_of
-from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions
+from planner.examples import Plan, PlanSource, choose_steps, fixed_descriptions, usual_descriptions
 from planner.frames import Frame, worded
 from planner.grammar import LINKS, Answer
 from planner.imagined import imagined, lexicon
@@ -57,6 +57,7 @@ class Lessons(Protocol):
 
     vocabulary: Vocabulary
     fixed: dict[str, str]
+    usual: dict[str, tuple[str, ...]]
     licence: str
 
     def lesson(self, number: int, seed: int, branches: int) -> Lesson:
@@ -109,6 +110,8 @@ class CorpusLessons:
         self.lexicon_share, self.frames, self.frame_share = lexicon_share, frames, frame_share if frames else 0.0
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
+        layers = (layer for record in self.source.records for layer in record.layers)
+        self.usual = usual_descriptions(((layer.label, layer.description) for layer in layers), self.fixed)
         self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
 
     def lesson(self, number: int, seed: int, branches: int) -> Lesson:
@@ -294,6 +297,9 @@ class SequenceLessons:
         self._described = sorted(described)
         labels = [label for label, _ in self._described]
         self.fixed = {label: text for label, text in self._described if labels.count(label) == 1}
+        self.usual = usual_descriptions(
+            ((item.label, item.description) for entries in self.groups for item in entries[-1].objects), self.fixed
+        )
         self.vocabulary = Vocabulary(file.stem, {label: {"kind": "object"} for label in dict.fromkeys(labels)})
         self.licence = "of the data it was tuned on"
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from planner.brief import BriefAutomaton, Item, completed
 from planner.decoding import Picker, PlannerConfig
+from planner.drafting import Drafts, Expected
 from planner.grammar import LINKS, SEPARATOR, Answer, AnswerAutomaton, AnswerTokens, Boxes, cells_to_box, parse_answer
-from planner.guards import PlanState, settle, too_close
+from planner.guards import settle, too_close
 from planner.listener import said_about
 from planner.llava import VisionConfig, pixel_values
 from planner.places import Placer, Sought, Words
-from planner.prefix import Cursor, PrefixCache, crop
-from planner.prompt import Listing, PromptEncoder, object_answer, scene_objects
+from planner.prefix import Cursor, PrefixCache
+from planner.prompt import Listing, PromptEncoder, scene_answers
 from planner.situation import Moment, SceneReader, due_colour, due_links, held
 from planner.spelling import Speller
 from runtime.seeding import torch_generator
@@ -63,6 +65,7 @@ class LlavaPlanner:
         brief: whether the weights write down first what the prompt asks for (`planner.brief`).
         boxes: whether answers write boxes, or point.
         placer: decides boxes, whatever is written; None = what is written counts.
+        usual_descriptions: label -> what it is often described as, the commonest first; saves time, decides nothing.
 
     Raises:
         ValueError: answers that point, and no placer.
@@ -82,6 +85,7 @@ class LlavaPlanner:
         brief: bool = False,
         boxes: Boxes = "written",
         placer: Placer | None = None,
+        usual_descriptions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if boxes == "pointed" and placer is None:
             raise ValueError("answers that point need a placer")
@@ -94,6 +98,7 @@ class LlavaPlanner:
         self.tokens = AnswerTokens(tokenizer, vocabulary.labels)
         self.reader = SceneReader(vocabulary, Speller(vocabulary, self.encoder.is_rare))
         self.prefix = PrefixCache(llava)
+        self.drafts = Drafts(self.tokens, vocabulary, usual_descriptions or {})
 
     @classmethod
     def from_pretrained(
@@ -140,6 +145,7 @@ class LlavaPlanner:
             card.brief,
             card.boxes,
             placer,
+            card.usual_descriptions,
         )
 
     def with_config(self, config: PlannerConfig) -> Self:
@@ -175,10 +181,10 @@ class LlavaPlanner:
         situation = self.reader.situation(scene, prompt, turn, rejected)
         notes = [] if self.encoder.fits(situation.told) else ["prompt cut: too long for the planner"]
         brief = situation.brief if self.brief and self.config.guards.enabled else None
-        moment = Moment(scene, situation.text, seed, layout_picture(scene.layout), situation.links)
+        moment = Moment(scene, situation, seed, layout_picture(scene.layout))
         start = self.read(scene, situation.told, moment.picture, brief)
         pick = Picker(self.config, seed)
-        automaton, cursor, fired = self._choose(start, situation.state, scene, pick)
+        automaton, cursor, fired = self._choose(start, moment, pick)
         notes += fired
         if automaton is None or automaton.label is None:
             return self.reader.stop(situation, notes, round(cursor.confidence, 4) if automaton else None)
@@ -189,17 +195,17 @@ class LlavaPlanner:
         pointed = self._pointed(automaton.label)
         boxed = pointed or self.config.write_boxes or bool(asked) or bool(twins)
         automaton.box = STAND_IN if pointed or not boxed else None
-        self._advance(automaton, cursor, pick, until_head=False)
+        self._advance(automaton, cursor, pick, moment.expected, until_head=False)
         answer, box = self._read_answer(automaton, moment)
-        colour = due_colour(answer.label, answer.description or "", situation, scene, self.config.guards)
+        fixed = self.fixed_descriptions.get(answer.label, self.vocabulary.with_article(answer.label))
+        colour = due_colour(answer.label, answer.description or fixed, situation, scene, self.config.guards)
         if colour is not None:
-            answer, box = self._coloured(start, moment, answer, colour, pick)
+            answer, box = self._coloured(start, moment, answer, box, colour, pick)
             notes.append(f"the prompt says {colour}: described again")
         if too_close(box, twins, self.config.guards):
             answer, box = self._elsewhere(start, moment, answer, box, twins)
             notes.append(f"another {answer.label} stood there: placed again")
         box, moved = held(answer.link, box, scene, asked)
-        fixed = self.fixed_descriptions.get(answer.label, self.vocabulary.with_article(answer.label))
         return self.reader.proposal(
             situation,
             scene,
@@ -222,9 +228,10 @@ class LlavaPlanner:
         automaton = self._automaton(scene, [label], False)
         automaton.box = STAND_IN if self._pointed(label) else None
         situation = self.reader.situation(scene, prompt, None, ())
-        self._advance(automaton, self.read(scene, situation.told, picture), Picker(self.config, seed), until_head=False)
-        seen = layout_picture(scene.layout) if picture is None else picture
-        return self._read_answer(automaton, Moment(scene, prompt, seed, seen, situation.links))[1]
+        moment = Moment(scene, situation, seed, layout_picture(scene.layout) if picture is None else picture)
+        start = self.read(scene, situation.told, moment.picture)
+        self._advance(automaton, start, Picker(self.config, seed), moment.expected, until_head=False)
+        return self._read_answer(automaton, moment)[1]
 
     def read(
         self,
@@ -239,15 +246,19 @@ class LlavaPlanner:
             picture: uint8 (H, W, 3) to see instead of the scene's own layout; None = its own.
             brief: what the prompt asks for, of weights that know briefs; None = the model's own words for it.
         """
-        answers = [object_answer(item, scene.size, self.fixed_descriptions) for item in scene_objects(scene)]
         if self.brief and brief is None:
             brief = self.written_brief(prompt)
-        chunks = self.encoder.chunks(prompt, [answer for answer in answers if answer is not None], brief)
+        answers = scene_answers(scene, self.fixed_descriptions)
+        pieces = self.encoder.chunks(prompt, [*answers.values()], brief)
+        labels = [layer.label for layer in scene.layers]
+        ends = [self._after(brief, labels[:count]) for count in (*answers, len(labels))]
+        tails = [0] * (len(pieces) - len(ends)) + [len(end) for end in ends]
         seen = layout_picture(scene.layout) if picture is None else picture
-        pixels, after = pixel_values(seen, self.vision)[None], [*self.encoder.picture]
-        if brief is not None:
-            after += self.encoder.left(brief, [layer.label for layer in scene.layers])
-        return self.prefix.feed(self.prefix.read(chunks), after, pixels)
+        return self.prefix.read(pieces, ends[-1], pixel_values(seen, self.vision)[None], tails[:-1])
+
+    def _after(self, brief: Sequence[Item] | None, placed: Sequence[str]) -> list[int]:
+        """What follows the list once these objects stand: the picture, and what of the brief is left."""
+        return [*self.encoder.picture, *(self.encoder.left(brief, placed) if brief is not None else ())]
 
     def written_brief(self, prompt: str) -> tuple[Item, ...]:
         """What the model itself says that a prompt asks for; kept, for the next step asks again."""
@@ -262,7 +273,7 @@ class LlavaPlanner:
                 token = allowed[int(scores.argmax())]
                 automaton.advance(token)
                 if not automaton.done:
-                    cursor = self.prefix.feed(cursor, [token])
+                    cursor = self.prefix.follow(cursor, [token])
             self._briefs[prompt] = completed(automaton.items)
         return self._briefs[prompt]
 
@@ -273,17 +284,15 @@ class LlavaPlanner:
         most, plain = self.config.max_description_tokens, self.fixed_descriptions.keys()
         return AnswerAutomaton(self.tokens, labels, allow_stop, most, plain, links, self.boxes)
 
-    def _choose(
-        self, start: Cursor, state: PlanState, scene: LayeredScene, pick: Picker
-    ) -> tuple[AnswerAutomaton | None, Cursor, list[str]]:
+    def _choose(self, start: Cursor, moment: Moment, pick: Picker) -> tuple[AnswerAutomaton | None, Cursor, list[str]]:
         """Label or stop, after all guards. None = a guard says stop."""
 
         def ask(labels: Sequence[str], allow_stop: bool) -> tuple[str | None, tuple[AnswerAutomaton, Cursor]]:
-            automaton = self._automaton(scene, labels, allow_stop)
-            cursor = self._advance(automaton, start, pick, until_head=True)
+            automaton = self._automaton(moment.scene, labels, allow_stop)
+            cursor = self._advance(automaton, start, pick, moment.expected, until_head=True)
             return automaton.label, (automaton, cursor)
 
-        reply, notes = settle(state, self.config.guards, self.config.max_rulings, ask)
+        reply, notes = settle(moment.situation.state, self.config.guards, self.config.max_rulings, ask)
         return (*reply, notes) if reply is not None else (None, start, notes)
 
     def _read_answer(self, automaton: AnswerAutomaton, moment: Moment) -> tuple[Answer, Box]:
@@ -307,7 +316,7 @@ class LlavaPlanner:
         answer, wishes = moment.wishes(answer, room=self.links)
         if self.placer.head.config.said and answer.description is None:  # as `places_train.spoken_examples`
             answer = answer.model_copy(update={"description": self.fixed_descriptions.get(answer.label)})
-        sought = Sought(moment.picture, answer, said_about(moment.text, answer.label, self.vocabulary))
+        sought = Sought(moment.picture, answer, said_about(moment.situation.text, answer.label, self.vocabulary))
         generator = torch_generator(moment.seed.derive("planner", "box"))
         return self.placer.boxes(sought, moment.scene.size, generator, top_p, draws, wishes)
 
@@ -317,13 +326,18 @@ class LlavaPlanner:
         automaton.limit_links([answer.link] if answer.link else [])
         return automaton
 
-    def _coloured(self, start: Cursor, moment: Moment, answer: Answer, colour: str, pick: Picker) -> tuple[Answer, Box]:
-        """The same label, relation and box in words that begin with a colour ("a red ...")."""
+    def _coloured(
+        self, start: Cursor, moment: Moment, answer: Answer, box: Box, colour: str, pick: Picker
+    ) -> tuple[Answer, Box]:
+        """The same label, relation and box in words that begin with a colour ("a red ..."). The model goes on from
+        there, unless the label always had one description: then it has learned no words for it."""
+        words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}")
+        if answer.label in self.fixed_descriptions:
+            return answer.model_copy(update={"description": words}), box
         automaton = self._once_more(moment.scene, answer)
         automaton.box = answer.cells
-        words = self.vocabulary.with_article(answer.label, f"{colour} {answer.label}").removesuffix(f" {answer.label}")
-        automaton.opening = self.tokens.encode(f" {words}", SEPARATOR)
-        self._advance(automaton, start, pick, until_head=False)
+        automaton.opening = self.tokens.encode(f" {words.removesuffix(f' {answer.label}')}", SEPARATOR)
+        self._advance(automaton, start, pick, moment.expected, until_head=False)
         return self._read_answer(automaton, moment)
 
     def _elsewhere(
@@ -341,7 +355,7 @@ class LlavaPlanner:
         for across in ELSEWHERE:
             automaton = self._once_more(moment.scene, answer)
             pick = Picker(self.config, moment.seed, quantiles=(across, 0.5, 0.5, 0.5))
-            self._advance(automaton, start, pick, until_head=False)
+            self._advance(automaton, start, pick, moment.expected, until_head=False)
             again, moved = self._read_answer(automaton, moment)
             if overlap(moved) < best[0]:
                 best = (overlap(moved), again, moved)
@@ -349,12 +363,11 @@ class LlavaPlanner:
                 break
         return best[1], best[2]
 
-    def _advance(self, automaton: AnswerAutomaton, cursor: Cursor, pick: Picker, *, until_head: bool) -> Cursor:
-        """Decode until the label stands, or to the end; tokens without a choice are fed together, not decoded.
-
-        The cache is cropped to `cursor.length` first, so that a cursor can be used again after another branch.
-        """
-        crop(cursor)
+    def _advance(
+        self, automaton: AnswerAutomaton, cursor: Cursor, pick: Picker, expected: Expected, *, until_head: bool
+    ) -> Cursor:
+        """Decode until the label stands, or to the end; tokens without a choice are fed together, not decoded, and with
+        them a guess of what comes next."""
         pending, confidence = list(cursor.pending), cursor.confidence
         while not automaton.done and not (until_head and automaton.head_done):
             allowed = automaton.allowed()
@@ -362,7 +375,7 @@ class LlavaPlanner:
                 token = allowed[0]
             else:
                 if pending:
-                    cursor = self.prefix.feed(cursor, pending)
+                    cursor = self.prefix.follow(cursor, pending, partial(self.drafts.after, automaton, expected))
                     pending = []
                 scores = self.prefix.scores(cursor, allowed)
                 token = pick(scores, allowed, automaton.box_digit)

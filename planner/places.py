@@ -41,6 +41,7 @@ PLANES = 7  # picture, partner, others of the label, where in the view
 MIN_SIDE_PX = 4
 DRAWS, MORE_DRAWS = 16, 64  # for wishes; the further ones from nearly the whole distribution
 WIDE_TOP_P = 0.97
+AT_ONCE = 16
 STRIDE = 2  # every second pixel is looked at
 
 
@@ -279,8 +280,7 @@ class Placer:
         """Of a few draws, one for each spread (top-p), the first that meets all wishes, or else the first of those that
         meet most."""
         best: tuple[int, Box] | None = None
-        for top_p in spreads:
-            box = in_pixels(places.sample(generator, top_p), size)
+        for box in Placer._candidates(places, size, generator, spreads):
             if min(box.width, box.height) < MIN_SIDE_PX:
                 continue
             met = sum(wish(box) for wish in wishes)
@@ -289,6 +289,16 @@ class Placer:
             if best is None or met > best[0]:
                 best = met, box
         return best[1] if best else in_pixels(torch.tensor([0.25, 0.25, 0.75, 0.75]), size)
+
+    @staticmethod
+    def _candidates(places: Places, size: Size, generator: torch.Generator, spreads: Sequence[float]) -> Iterator[Box]:
+        """Draws, one for each spread: the first by itself, for it mostly serves, then `AT_ONCE` at a time."""
+        at, count = 0, 1
+        while at < len(spreads):
+            alike = next((n for n, spread in enumerate(spreads[at : at + count]) if spread != spreads[at]), count)
+            for box in places.samples(min(alike, len(spreads) - at), generator, spreads[at]):
+                yield in_pixels(box, size)
+            at, count = at + alike, AT_ONCE
 
 
 def medoid(boxes: Sequence[Box]) -> Box:

@@ -45,6 +45,16 @@ def scene_objects(scene: LayeredScene) -> tuple[PlannedObject, ...]:
     )
 
 
+def scene_answers(scene: LayeredScene, fixed_descriptions: Mapping[str, str]) -> dict[int, Answer]:
+    """The list's lines: index of a layer -> its line; layers of which nothing is on the canvas have none."""
+    found = {}
+    for index, layer in enumerate(scene.layers):
+        if layer.box is not None:
+            item = PlannedObject(layer.label, layer.description, layer.box)
+            found[index] = object_answer(item, scene.size, fixed_descriptions)
+    return {index: answer for index, answer in found.items() if answer is not None}
+
+
 def object_answer(
     item: PlannedObject, size: Size, fixed_descriptions: Mapping[str, str], link: Link | None = None
 ) -> Answer | None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
 from planner.brief import Item, brief_of
 from planner.circumlocution import Circumlocutions
+from planner.drafting import Expected, words_of
 from planner.grammar import Answer, Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import Wish, leaves_room, moved_to_hold, prompt_links, sides_to_come, stands
@@ -56,28 +57,33 @@ class Moment:
     """What decides where a proposal goes.
 
     Attributes:
-        scene, text, seed: what is there, what was said, which step this is.
+        scene, situation, seed: what is there, what was said, which step this is.
         picture: uint8 (H, W, 3), the layout as it is seen.
-        links: label -> relations that the prompt asks for.
     """
 
     scene: LayeredScene
-    text: str
+    situation: Situation
     seed: StepSeed
     picture: np.ndarray
-    links: Mapping[str, Sequence[Link]]
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What the prompt makes likely."""
+        links = self.situation.links
+        due = {label: [link for link, _ in open_links(label, links, self.scene)] for label in links}
+        return Expected(self.situation.state.missing, due, words_of(self.situation.told))
 
     def wishes(self, answer: Answer, room: bool) -> tuple[Answer, list[Wish]]:
         """The answer, with a relation that the prompt asks for and whose partner stands there where it states none of
         them; and what its box should meet besides: other such relations, whatever came too early to stand on it, and,
         with `room`, room for what is to stand beside."""
-        asked = open_links(answer.label, self.links, self.scene)
+        asked = open_links(answer.label, self.situation.links, self.scene)
         if asked and answer.link not in [link for link, _ in asked]:
             answer = answer.model_copy(update={"link": asked[0][0]})
         wishes: list[Wish] = [partial(stands, link[0], other=box) for link, box in asked if link != answer.link]
         wishes += [partial(stands, "on", box) for box in self._to_carry(answer.label)]
         there = {layer.label for layer in self.scene.layers}
-        for side in sides_to_come(self.links.get(answer.label, ()), there) if room else ():
+        for side in sides_to_come(self.situation.links.get(answer.label, ()), there) if room else ():
             wishes.append(partial(leaves_room, side=side, size=self.scene.size))
         return answer, wishes
 
@@ -88,7 +94,7 @@ class Moment:
         return [
             layer.box
             for layer in self.scene.layers
-            if layer.box is not None and ("on", label) in self.links.get(layer.label, ())
+            if layer.box is not None and ("on", label) in self.situation.links.get(layer.label, ())
         ]
 
 

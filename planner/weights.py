@@ -14,6 +14,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from planner.grammar import Boxes
 from planner.language_model import GGUF_SHA256
 from planner.llava import LoraSettings, VisionConfig, load_base, trained_state
@@ -56,6 +58,8 @@ class PlannerCard(Config):
     """Label -> entry, as in configs/worlds."""
     fixed_descriptions: dict[str, str]
     """Labels whose only description is left out of answers."""
+    usual_descriptions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What other labels are often described as, the commonest first (`planner.drafting`)."""
     listing: Listing = "boxes"
     """What the lines of placed objects tell."""
     links: bool = False

@@ -62,10 +62,19 @@ def test_places_are_a_distribution_over_the_canvas_alone() -> None:
 def test_the_nucleus_leaves_unlikely_outcomes_out() -> None:
     log = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     generator = torch.Generator().manual_seed(0)
-    seen = {draw(log, 0.79, generator) for _ in range(200)}
-    assert seen == {0, 1}
-    counts = torch.bincount(torch.tensor([draw(log, 1.0, generator) for _ in range(4000)]), minlength=4) / 4000
+    shares = torch.rand(4000, generator=generator)
+    assert set(draw(log[None], 0.79, shares[:200]).tolist()) == {0, 1}
+    assert draw(log[None], 0.0, shares[:9]).tolist() == [0] * 9
+    counts = torch.bincount(draw(log[None], 1.0, shares), minlength=4) / 4000
     torch.testing.assert_close(counts, log.exp(), atol=0.04, rtol=0)
+
+
+def test_many_draws_are_the_same_as_one_by_one() -> None:
+    places = _prior().places(_inputs())
+    at_once, generator = places.samples(5, torch.Generator().manual_seed(3), 0.8), torch.Generator().manual_seed(3)
+    one_by_one = torch.stack([places.sample(generator, 0.8) for _ in range(5)])
+    torch.testing.assert_close(at_once, one_by_one)
+    assert len(at_once.unique(dim=0)) == 5
 
 
 def test_log_density_prefers_what_training_showed() -> None:

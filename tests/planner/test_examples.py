@@ -10,6 +10,7 @@ from planner.examples import (
     fixed_descriptions,
     pack,
     plan_answers,
+    usual_descriptions,
 )
 from planner.pictures import layer_cells, layout_steps, place_cells
 from planner.vision_train import PlaceCode
@@ -45,6 +46,14 @@ def test_only_labels_with_one_description_are_fixed(corpus):
     fixed = fixed_descriptions(corpus)
     assert fixed["dog"] == "a brown dog"
     assert "boy" not in fixed
+
+
+def test_usual_descriptions_are_ranked_by_how_often_they_occur():
+    boys = ("a sad boy", "a glad boy", "a glad boy", "a big, bad boy")
+    told = [("dog", "a dog"), *(("boy", text) for text in boys)]
+    usual = usual_descriptions(told, {"dog": "a dog"})
+    assert usual == {"boy": ("a glad boy", "a big bad boy", "a sad boy")}
+    assert usual_descriptions(told, {}, most=1)["boy"] == ("a glad boy",)
 
 
 def test_stop_is_about_a_seventh_of_the_branches():

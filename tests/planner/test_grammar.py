@@ -128,12 +128,14 @@ def test_automaton_allows_every_answer(label, box, description):
     assert automaton.label == label
 
 
-def test_labels_without_a_fixed_description_must_be_described():
-    for label, described in (("boy", True), ("sky", False)):
+def test_labels_with_a_fixed_description_are_not_described_and_all_others_are():
+    for label, following in (("boy", TOKENS.separator), ("sky", TOKENS.end)):
         automaton = AnswerAutomaton(TOKENS, LABELS, False, plain={"sky"})
         for token in TOKENIZER.encode(f"{label} | 12403088").ids:
             automaton.advance(token)
-        assert (TOKENS.end in automaton.allowed()) != described
+        assert automaton.allowed() == (following,)
+        automaton.opening = TOKENS.encode(" a red", " |")
+        assert automaton.allowed() == (TOKENS.separator,)
 
 
 def test_automaton_refuses_a_forbidden_token():

@@ -4,6 +4,7 @@ import torch
 
 from orchestrator.ports import Planner
 from planner.decoding import Picker, PlannerConfig
+from planner.drafting import Expected
 from planner.guards import GuardConfig
 from planner.llava_planner import LlavaPlanner
 from scene.errors import ModelError
@@ -134,6 +135,16 @@ def test_a_colour_that_the_prompt_asks_for_is_in_the_description(planner):
     assert not any("red" in note for note in raw.notes)
 
 
+def test_a_colour_that_a_fixed_description_has_is_there_already(planner):
+    others = [label for label in ENTRIES if label != "dog"]
+    brown = planner.propose(scene_of("sky", "grass"), "a brown dog", seed=SEED, rejected=others)
+    assert brown.description == "a brown dog"
+    assert not any("brown" in note for note in brown.notes)
+    red = planner.propose(scene_of("sky", "grass"), "a red dog", seed=SEED, rejected=others)
+    assert red.description == "a red dog"  # the model has learned no words for it
+    assert red.box == brown.box
+
+
 def test_a_colour_is_asked_for_once(planner):
     others = [label for label in ENTRIES if label != "dog"]
     mask = np.ones(SIZE.shape, dtype=bool)
@@ -165,12 +176,12 @@ def test_cached_decoding_equals_a_full_pass(planner):
     from planner.grammar import AnswerAutomaton
 
     automaton = AnswerAutomaton(raw.tokens, raw.vocabulary.labels, False)
-    raw._advance(automaton, start, Picker(raw.config, SEED), until_head=False)
+    raw._advance(automaton, start, Picker(raw.config, SEED), Expected(), until_head=False)
     from planner.llava import pixel_values
-    from planner.prompt import object_answer, scene_objects
+    from planner.prompt import scene_answers
     from scene.layout import layout_picture
 
-    answers = [object_answer(item, scene.size, raw.fixed_descriptions) for item in scene_objects(scene)]
+    answers = [*scene_answers(scene, raw.fixed_descriptions).values()]
     prefix = [*raw.encoder.trunk("a dog", answers), *raw.encoder.picture]
     pixels = pixel_values(layout_picture(scene.layout), TINY_VISION)[None]
     with torch.no_grad():

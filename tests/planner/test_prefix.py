@@ -30,8 +30,8 @@ def scene_of(*labels: str) -> LayeredScene:
 def test_a_grown_cache_holds_the_bits_of_a_fresh_one():
     grown, fresh = PrefixCache(make_llava()), PrefixCache(make_llava())
     for count in (2, 3, 4):
-        last = grown.feed(grown.read(CHUNKS[:count]), [70, 71])
-    once = fresh.feed(fresh.read(CHUNKS), [70, 71])
+        last = grown.read(CHUNKS[:count], [70, 71], tails=[0, 2, 2][: count - 1])
+    once = fresh.read(CHUNKS, [70, 71], tails=[0, 2, 2])
     assert torch.equal(last.hidden, once.hidden)
     assert grown.read_tokens == fresh.read_tokens == sum(map(len, CHUNKS))
 
@@ -41,16 +41,15 @@ def test_undone_and_changed_pieces_are_read_again():
     cache = PrefixCache(llava)
     cache.read(CHUNKS)
     changed = [*CHUNKS[:2], [55, 56]]
-    got = cache.feed(cache.read(changed), [70])
+    got = cache.read(changed, [70])
     assert cache.read_tokens == sum(map(len, CHUNKS)) + 2
-    alone = PrefixCache(llava)
-    assert torch.equal(got.hidden, alone.feed(alone.read(changed), [70]).hidden)
+    assert torch.equal(got.hidden, PrefixCache(llava).read(changed, [70]).hidden)
 
 
 def test_scores_are_the_logits_of_a_plain_pass():
     llava = make_llava()
     cache = PrefixCache(llava)
-    cursor = cache.feed(cache.read(CHUNKS), [70, 71])
+    cursor = cache.read(CHUNKS, [70, 71])
     flat = [token for chunk in CHUNKS for token in chunk] + [70, 71]
     with torch.no_grad():
         logits = llava(input_ids=torch.tensor([flat])).logits[0, -1]
