@@ -10,7 +10,6 @@ Source: speculative decoding (Leviathan et al., arXiv 2211.17192) with a table f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,17 +26,12 @@ class Expected:
     Attributes:
         labels: likely labels, likeliest first; others follow in the world's order.
         links: label -> relations that it is likely to be placed by.
-        words: of the prompt, lower case.
+        colours: label -> colours that the prompt gives it.
     """
 
     labels: Sequence[str] = ()
     links: Mapping[str, Sequence[Link]] = field(default_factory=dict)
-    words: frozenset[str] = frozenset()
-
-
-def words_of(text: str) -> frozenset[str]:
-    """Its words, lower case."""
-    return frozenset(re.findall(r"[a-z]+", text.lower()))
+    colours: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Drafts:
@@ -90,8 +84,9 @@ class Drafts:
         return self._name(label, described) if likely is None else likely
 
     def _likely(self, label: str, expected: Expected) -> list[str]:
-        """Descriptions of a label, those first that share most words with the prompt."""
-        usual = sorted(self._usual.get(label, ()), key=lambda text: -len(words_of(text) & expected.words))
+        """Descriptions of a label, those of the prompt's colours first."""
+        colours = set(expected.colours.get(label, ()))
+        usual = sorted(self._usual.get(label, ()), key=lambda text: colours.isdisjoint(text.split()))
         return [*usual, self._vocabulary.with_article(label)]
 
     def _name(self, label: str, described: list[int]) -> int | None:

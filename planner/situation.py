@@ -12,7 +12,7 @@ import numpy as np
 
 from planner.brief import Item, brief_of
 from planner.circumlocution import Circumlocutions
-from planner.drafting import Expected, words_of
+from planner.drafting import Expected
 from planner.grammar import Answer, Link
 from planner.guards import GuardConfig, PlanState, plan_state
 from planner.links import Wish, leaves_room, moved_to_hold, prompt_links, sides_to_come, stands
@@ -71,7 +71,7 @@ class Moment:
         """What the prompt makes likely."""
         links = self.situation.links
         due = {label: [link for link, _ in open_links(label, links, self.scene)] for label in links}
-        return Expected(self.situation.state.missing, due, words_of(self.situation.told))
+        return Expected(self.situation.state.missing, due, self.situation.colours)
 
     def wishes(self, answer: Answer, room: bool) -> tuple[Answer, list[Wish]]:
         """The answer, with a relation that the prompt asks for and whose partner stands there where it states none of

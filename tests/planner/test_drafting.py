@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from planner.decoding import PlannerConfig
-from planner.drafting import Drafts, Expected, words_of
+from planner.drafting import Drafts, Expected
 from planner.grammar import AnswerAutomaton, AnswerTokens
 from planner.llava_planner import LlavaPlanner
 from planner.prefix import PrefixCache
@@ -40,9 +40,10 @@ def test_the_commonest_description_is_guessed_and_what_goes_on_from_there():
     assert guess(written("boy | 10102020 | a sad t")) == "ired boy"
 
 
-def test_words_of_the_prompt_come_first():
-    said = Expected(words=words_of("A SAD, sad boy."))
-    assert guess(written("boy | 10102020 |"), said) == " a sad boy"
+def test_colours_of_the_prompt_come_first():
+    drafts = Drafts(TOKENS, VOCABULARY, {"boy": ("a red boy", "a green boy", "a blue boy")})
+    said = Expected(colours={"boy": ["blue"], "dog": ["green"]})
+    assert TOKENIZER.decode(list(drafts.after(written("boy | 10102020 |"), said))) == " a blue boy"
 
 
 def test_after_unusual_words_the_name_is_guessed_once():
