@@ -25,6 +25,7 @@ from masker.shape_prior import place_on_canvas
 from perception.remembering import come_to_mind, laid_end_to_end, nth_file, text_directions, word_logits
 
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
+CENTER_OF = 40  # remembered objects
 RAW_DEFLATE = -15  # zlib without header and checksum
 
 
@@ -106,6 +107,23 @@ class ShapeMemory(nn.Module):
         found = come_to_mind(self.likeness(embedding, places), chances)
         rows = [[self.shape(int(n)) for n in row] for row in found]
         return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+
+    @torch.no_grad()
+    def center(self, embedding: Tensor, place: Tensor) -> tuple[float, float]:
+        """Where in its box such an object has its centre of mass, x and y, 0 to 1: the mean of what comes to mind.
+
+        Args:
+            embedding: As in `likeness`.
+            place: (1, 5).
+        """
+        chances, numbers = self.likeness(embedding, place)[0].topk(min(CENTER_OF, len(self.places)))
+        steps = (np.arange(self.config.side) + 0.5) / self.config.side
+        centers = []
+        for number in numbers.tolist():
+            shape = self.shape(number)
+            centers.append([float(shape.sum(axis) @ steps) / max(int(shape.sum()), 1) for axis in (0, 1)])
+        x, y = (chances / chances.sum()).double() @ torch.tensor(centers, dtype=torch.float64)
+        return float(x), float(y)
 
     def shape(self, number: int) -> np.ndarray:
         """Silhouette `number`, bool (S, S)."""

@@ -1,10 +1,15 @@
-"""Guides that nobody drew: a box from the placement prior, or a person's guide moved a little."""
+"""Guides that nobody drew: a box from the placement prior, the box that a blob stands for, or a person's guide moved a
+little."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from masker.config import ExamplesConfig
 from masker.guides import GUIDE_BOX_LEVEL
 from masker.windows import Window, canvas_window
 from perception.boxes import Places
@@ -14,6 +19,7 @@ from scene.guidance import Guidance
 MIN_BOX_PX = 4
 PLACE_ATTEMPTS = 8
 LOOSE_DRAWS = 64
+RATIOS, SHIFTS = 26, 5  # of a blob's size to its object's, of its centre off the object's
 
 
 def guide_from_prior(places: Places, size: Size, generator: torch.Generator, top_p: float) -> Guidance | None:
@@ -30,6 +36,50 @@ def guide_from_prior(places: Places, size: Size, generator: torch.Generator, top
         if min(box.width, box.height) >= MIN_BOX_PX:
             return Guidance.from_box(box, size)
     return None
+
+
+@dataclass(frozen=True)
+class LikelyBoxes:
+    """Boxes (N, 4), canvas px, and their chances (N,)."""
+
+    boxes: torch.Tensor
+    chances: torch.Tensor
+
+    @classmethod
+    def of_blob(
+        cls, blob: Sequence[float], places: Places, center: Sequence[float], size: Size, config: ExamplesConfig
+    ) -> LikelyBoxes:
+        """Which object a blob stands for. A blob as training draws them leaves open how large the object is (its sigma
+        is a share of the side, the same one both ways) and where within a tenth of a side its centre of mass lies; what
+        fits the scene says the rest: chances are the placement prior's, among the boxes that the blob allows.
+
+        Args:
+            blob: (cx, cy, rx, ry), canvas px, of `Guidance.from_blob`.
+            places: The prior of this canvas and object.
+            center: Where in its box such an object has its centre of mass, x and y, 0 to 1.
+            size: Canvas.
+            config: How blobs are drawn in training.
+        """
+        shifts = torch.linspace(-config.blob_jitter, config.blob_jitter, SHIFTS)
+        grid = torch.meshgrid(torch.linspace(*config.blob_sigma, RATIOS), shifts, shifts, indexing="ij")
+        ratio, *moved_by = (values.flatten() for values in grid)
+        edges = []
+        for axis in (0, 1):
+            side = blob[2 + axis] / ratio
+            start = blob[axis] - (moved_by[axis] + center[axis]) * side
+            edges.append((start, start + side))
+        boxes = torch.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], dim=1)
+        window = canvas_window(size)
+        corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
+        return cls(boxes, places.log_density((boxes - corner) / window.side).softmax(0))
+
+    def guide(self, size: Size, tightness: float, generator: torch.Generator | None = None) -> Guidance | None:
+        """One of them as a guide, or with no `generator` the mean of all; None where nothing of it is on the canvas."""
+        row = self.chances @ self.boxes
+        if generator is not None:
+            row = self.boxes[int(torch.multinomial(self.chances, 1, generator=generator))]
+        box = Box(*(round(float(edge)) for edge in row)).clip(size)
+        return Guidance.from_box(box, size, tightness) if min(box.width, box.height) >= MIN_BOX_PX else None
 
 
 def guide_box(guidance: Guidance) -> Box:

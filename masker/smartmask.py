@@ -13,12 +13,12 @@ from masker.codec import KLCodec, MaskVAE
 from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
-from masker.layout_encoder import palette_table
-from masker.memory import ShapeMemory
+from masker.layout_encoder import GuideFrame, palette_table
+from masker.memory import ShapeMemory, place_of
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
-from masker.placing import guide_box, guide_from_prior, loosened
+from masker.placing import LikelyBoxes, guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
 from masker.recall import CodeDraw, with_codes
@@ -67,6 +67,7 @@ class _Request:
     surface: bool
     guidance: Guidance | None
     places: Places | None  # where it may lie, when it is not all for the guide to say
+    boxes: LikelyBoxes | None  # what a blob stands for
 
 
 @dataclass(frozen=True)
@@ -209,11 +210,28 @@ class SmartMask:
         labels = self.texts.label_table(names)
         texts = self.texts.batch([description], [context])
         surface = label in self.surfaces and guidance is None
-        loose = guidance is None or guidance.tightness < 1
+        blob = guidance.blob if guidance is not None and self.memory is not None else None
+        loose = guidance is None or guidance.tightness < 1 or blob is not None
         places = self._places(scene.size, index, labels, texts) if loose and not surface else None
         shown = palette_table(names) if self.config.layout_encoder.labels == "palette" else labels
         embedding = self.texts.pooled(description)
-        return _Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places)
+        boxes = self._likely_boxes(blob, places, embedding, scene.size) if blob and places else None
+        return _Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places, boxes)
+
+    def _likely_boxes(
+        self, blob: Sequence[float], places: Places, embedding: torch.Tensor, size: Size
+    ) -> LikelyBoxes | None:
+        """What a blob stands for, with the centre of mass of shapes that fill the box which it stands for at first."""
+        config = self.config.examples
+        first = LikelyBoxes.of_blob(blob, places, (0.5, 0.5), size, config)
+        guide = first.guide(size, 1.0)
+        if guide is None or self.memory is None:
+            return None
+        window = window_round(guide_box(guide), config.window["box"], size)
+        seen = torch.from_numpy(sample_coverage(guide.map, window, self.model.fine, supersample=2))
+        geometry = torch.from_numpy(geometry_channels(window, size, self.codec.resolution))
+        center = self.memory.center(embedding, place_of(GuideFrame.of(seen[None, None]), geometry[None]))
+        return LikelyBoxes.of_blob(blob, places, center, size, config)
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
@@ -238,8 +256,8 @@ class SmartMask:
             if all(found):
                 break
             generators = [torch_generator(seed.derive("mask", number, attempt)) for number in numbers]
-            guides = [self._guidance(request, generator) for generator in generators]
             likeliest = [number == 0 and attempt == 0 for number in numbers]
+            guides = [self._guidance(request, *row) for row in zip(generators, likeliest, strict=True)]
             rows = zip(guides, generators, likeliest, strict=True)
             first = self._look(request, [self._first_pass(request, *row) for row in rows])
             masks = [self._read(view, request) for view in first]
@@ -269,9 +287,12 @@ class SmartMask:
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _guidance(self, request: _Request, generator: torch.Generator) -> Guidance | None:
-        """What guides this candidate: the person's hint, one near it, or a box from the placement prior."""
+    def _guidance(self, request: _Request, generator: torch.Generator, likeliest: bool) -> Guidance | None:
+        """What guides this candidate: the person's hint, one near it, or a box: that a blob stands for, or from the
+        placement prior."""
         given, places = request.guidance, request.places
+        if given is not None and request.boxes is not None:
+            given = request.boxes.guide(request.size, given.tightness, None if likeliest else generator) or given
         if given is not None:
             return given if given.tightness == 1 else loosened(given, places, request.size, generator)
         return (
@@ -294,9 +315,10 @@ class SmartMask:
         factor = self.config.examples.window[guidance.kind]
         window = window_round(guide_box(guidance), factor, request.size)
         guide = sample_coverage(guidance.map, window, fine, supersample=2)
-        given = request.guidance is not None
+        given = request.guidance
         draws, first = (sampling.code_draws, likeliest and sampling.likeliest_first) if given else (1, False)
-        noise = self._noise(guidance.kind, sampling.temperature, generator, draws, first)
+        drawn_as = given.kind if given and first else guidance.kind  # a blob's first shape is drawn, not recalled
+        noise = self._noise(drawn_as, sampling.temperature, generator, draws, first)
         return _Pass(window, guidance.kind, guide, *noise)
 
     def _noise(

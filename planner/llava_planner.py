@@ -220,18 +220,27 @@ class LlavaPlanner:
     def place(
         self, scene: LayeredScene, prompt: str, label: str, *, seed: StepSeed, picture: np.ndarray | None = None
     ) -> Box:
-        """Where the model would put an object of this label, without guards.
+        """Where the model would put an object of this label, without guards; see `answer`."""
+        return self.answer(scene, prompt, label, seed=seed, picture=picture)[1]
+
+    def answer(
+        self, scene: LayeredScene, prompt: str, label: str, *, seed: StepSeed, picture: np.ndarray | None = None
+    ) -> tuple[Answer, Box]:
+        """What the model would say of an object of this label, and where it would put it: nothing guards it.
 
         Args:
+            scene, prompt, seed: as in `propose`.
+            label: of the world.
             picture: uint8 (H, W, 3) to see instead of the scene's own layout, for measuring; None = its own.
         """
         automaton = self._automaton(scene, [label], False)
         automaton.box = STAND_IN if self._pointed(label) else None
         situation = self.reader.situation(scene, prompt, None, ())
         moment = Moment(scene, situation, seed, layout_picture(scene.layout) if picture is None else picture)
-        start = self.read(scene, situation.told, moment.picture)
+        brief = situation.brief if self.brief and self.config.guards.enabled else None
+        start = self.read(scene, situation.told, moment.picture, brief)
         self._advance(automaton, start, Picker(self.config, seed), moment.expected, until_head=False)
-        return self._read_answer(automaton, moment)[1]
+        return self._read_answer(automaton, moment)
 
     def read(
         self,
