@@ -13,6 +13,7 @@ from scipy.ndimage import label
 from masker.config import MemoryConfig, MemoryStageConfig
 from masker.memory import ShapeMemory
 from masker.model import Conditions, Kept, Prepared
+from masker.placement import PlacementPrior
 from masker.recall import framed, smoothed
 from masker.remember import remember
 from masker.smartmask import SmartMask
@@ -25,7 +26,8 @@ from scene.geometry import Box
 from scene.guidance import Guidance
 from scene.seeds import StepSeed
 
-from .conftest import SIZE, masker_config
+from .conftest import SIZE, TEXT, masker_config
+from .test_placement import CONFIG as PLACEMENT
 from .test_shape_code import CODED
 
 WIDE, TALL = (0.0, -1.0), (-1.0, 0.0)  # log half-sides
@@ -61,6 +63,14 @@ def test_what_is_equally_like_comes_to_mind_equally_often() -> None:
     chances = torch.linspace(0.01, 0.99, 100)[None]
     found = _number(memory.recall(torch.eye(2, 8)[0], _place(WIDE), chances)[0])
     assert int((found == 0).sum()) == pytest.approx(50, abs=2) and float(found.max()) == 1
+
+
+def test_where_the_centre_of_mass_comes_to_lie() -> None:
+    memory = _memory()
+    x, y = memory.center(torch.eye(2, 8)[1], _place(WIDE))  # object 2 fills three of eight columns
+    assert (x, y) == pytest.approx((3 / 16, 0.5), abs=0.01)
+    x, _ = _memory(proportion_scale=1e3).center(torch.eye(2, 8)[0], _place(WIDE))  # objects 0 and 1 alike
+    assert x == pytest.approx((1 / 16 + 2 / 16) / 2, abs=0.01)
 
 
 def test_unknown_words_recall_what_is_most_like_them() -> None:
@@ -191,6 +201,29 @@ def test_boxes_and_blobs_recall_and_scribbles_do_not(
         shapes = torch.from_numpy(np.stack([memory.shape(n) for n in range(20)])).float()[:, None]
         kept = model.model.shape_prior.code.read(framed(model.model.shape_prior, shapes))
         assert torch.cdist(codes(memory), kept).amin(1).max() < 1e-3, "a recalled code is one that is kept"
+
+
+def test_a_blob_is_read_by_the_placement_prior(coded: Path, texts: TextBook, corpus: Corpus) -> None:
+    scene = corpus.scene(corpus.records("val")[0], 2)
+    model, blob = SmartMask.from_pretrained(coded, texts), Guidance.from_blob(140, 130, 30, 30, SIZE)
+    model.memory = load_memory(coded)
+    request = ("ball", "a red ball", "", blob)
+    assert model._request(scene, *request).boxes is None, "no prior, no box"
+    torch.manual_seed(0)
+    model.placement = PlacementPrior(PLACEMENT, TEXT.width).eval()
+    told = model._request(scene, *request)
+    assert told.boxes is not None
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    first = [model._guidance(told, generator, True) for generator in generators]
+    others = [model._guidance(told, generator, False) for generator in generators]
+    assert all(one is not None and one.kind == "box" for one in (*first, *others))
+    assert len({Box.from_mask(one.map > 0.5) for one in first if one}) == 1
+    assert len({Box.from_mask(one.map > 0.5) for one in others if one}) == 3
+    alone, among = (
+        model.predict(scene, "ball", "a red ball", "", guidance=blob, count=count, seed=StepSeed(7, 3))
+        for count in (1, 3)
+    )
+    assert any((alone[0].mask == other.mask).all() for other in among)
 
 
 def test_a_box_shows_a_recalled_silhouette_as_it_was(coded: Path, texts: TextBook, corpus: Corpus) -> None:

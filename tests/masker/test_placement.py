@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from masker.config import PlacementConfig, PlacementStageConfig
+from masker.config import ExamplesConfig, PlacementConfig, PlacementStageConfig
 from masker.placement import PlacementInputs, PlacementPrior
 from masker.placement_task import PlacementTask
-from masker.placing import loosened, moved
+from masker.placing import LikelyBoxes, loosened, moved
 from masker.texts import TextBook
 from masker.weights import load_placement
 from perception.boxes import draw, split_boxes
@@ -132,6 +132,38 @@ def test_a_loosened_guide_stays_near_and_a_tight_one_is_itself() -> None:
     assert len(boxes) > 5
     same = moved(Guidance.from_box(given, size), given, given)
     assert (same.map == Guidance.from_box(given, size).map).all()
+
+
+class _Wide:
+    """A placement prior that knows one thing: objects are 80 px wide on a canvas of 320."""
+
+    def log_density(self, boxes: torch.Tensor) -> torch.Tensor:
+        return -(((boxes[:, 2] - boxes[:, 0]) * 320 - 80) / 4).square()
+
+
+@pytest.mark.parametrize("sigma", [24.0, 36.0])
+def test_a_blob_stands_for_a_box_that_fits_the_scene(sigma: float) -> None:
+    size, config = Size(320, 256), ExamplesConfig()
+    likely = LikelyBoxes.of_blob((160, 120, sigma, sigma / 2), _Wide(), (0.5, 0.25), size, config)  # type: ignore[arg-type]
+    assert likely.chances.sum().item() == pytest.approx(1, abs=1e-4)
+    sides = likely.boxes[:, 2:] - likely.boxes[:, :2]
+    torch.testing.assert_close(sides[:, 0], 2 * sides[:, 1])
+    assert sides[:, 0].min() > sigma / 0.5 - 0.01 and sides[:, 0].max() < sigma / 0.25 + 0.01
+    found = likely.guide(size, 0.7)
+    assert found is not None and (found.kind, found.tightness) == ("box", 0.7)
+    box = Box.from_mask(found.map > 0.5)
+    assert box is not None and abs(box.width - 80) <= 3 and abs(box.height - 40) <= 2
+    assert abs((box.x0 + box.x1) / 2 - 160) <= 2
+    assert abs(box.y0 + 0.25 * box.height - 120) <= 2, "the centre of mass, not of the box, is where the blob is"
+    generator = torch.Generator().manual_seed(0)
+    drawn = [likely.guide(size, 1.0, generator) for _ in range(12)]
+    assert len({Box.from_mask(one.map > 0.5) for one in drawn if one is not None}) > 6
+
+
+def test_a_blob_beyond_the_canvas_stands_for_nothing() -> None:
+    size = Size(320, 256)
+    likely = LikelyBoxes.of_blob((-300, 120, 30, 30), _Wide(), (0.5, 0.5), size, ExamplesConfig())  # type: ignore[arg-type]
+    assert likely.guide(size, 1.0) is None
 
 
 def test_a_moved_scribble_keeps_its_drawing() -> None:
