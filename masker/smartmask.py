@@ -419,13 +419,15 @@ class SmartMask:
         """What the score is the product of, each 0 to 1; see `masker.ranking`.
 
         stability: IoU of the first and the refined mask (only where there was a second pass).
-        guide_fit: IoU of the mask's box with the guide's box (only where a person gave a guide).
+        guide_fit: IoU of the mask's box with the guide's box, or with the likeliest that a blob stands for (only where a
+            person gave a guide).
         """
         quality = {"confidence": confidence(view.soft)}
         if first_mask is not None:
             quality["stability"] = iou(first_mask, mask)
         if guidance is not None and request.guidance is not None:
-            quality["guide_fit"] = box_fit(mask, guide_box(guidance))
+            meant = request.boxes.guide(request.size, 1.0) if request.boxes else None
+            quality["guide_fit"] = box_fit(mask, guide_box(meant or guidance))
         if self.statistics is not None and not request.surface:
             quality |= habits(self.statistics, request.label, mask, request.seen)
         return quality
