@@ -419,8 +419,8 @@ class SmartMask:
         """What the score is the product of, each 0 to 1; see `masker.ranking`.
 
         stability: IoU of the first and the refined mask (only where there was a second pass).
-        guide_fit: IoU of the mask's box with the guide's box, or the likeliest that a blob stands for (only where a person
-            gave a guide).
+        guide_fit: IoU of the mask's box with the guide's box, or with the likeliest that a blob stands for (only where
+            a person gave a guide).
         """
         quality = {"confidence": confidence(view.soft)}
         if first_mask is not None:
