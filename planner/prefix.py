@@ -136,6 +136,7 @@ class PrefixCache:
         """Last states (len(ids), D); the 49152-way head is applied to the few tokens that the grammar allows."""
         import torch
 
+        pieces, self._pieces = self._pieces, []  # whoever stops a pass half-way leaves layers of unequal length behind
         with torch.inference_mode():
             out = self.llava.model(
                 input_ids=torch.tensor([list(ids)], device=self.llava.device),
@@ -144,6 +145,7 @@ class PrefixCache:
                 past_key_values=cursor.cache,
                 use_cache=True,
             )
+        self._pieces = pieces
         states: torch.Tensor = out.last_hidden_state[0, -len(ids) :]
         return states
 

@@ -46,6 +46,32 @@ def test_undone_and_changed_pieces_are_read_again():
     assert torch.equal(got.hidden, PrefixCache(llava).read(changed, [70]).hidden)
 
 
+def test_a_pass_that_was_stopped_half_way_leaves_nothing_behind(monkeypatch):
+    llava = make_llava()
+    cache = PrefixCache(llava)
+    cursor = cache.read(CHUNKS, [70, 71])
+    with monkeypatch.context() as patch:
+        patch.setattr(llava.model.language_model.layers[1], "forward", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cache.follow(cursor, [72])
+    again = cache.read(CHUNKS, [70, 71])
+    assert torch.equal(again.hidden, PrefixCache(llava).read(CHUNKS, [70, 71]).hidden)
+
+
+def test_what_was_guessed_right_is_not_read_again():
+    cache, read = PrefixCache(make_llava()), []
+    plain = cache.forward
+    cache.forward = lambda cursor, ids, *args: read.append([*ids]) or plain(cursor, ids, *args)
+    start = cache.read(CHUNKS, [70, 71])
+    first = cache.follow(start, [72], lambda: [73, 74])
+    assert cache.follow(first, [73], lambda: 1 / 0).length == start.length + 2
+    other = cache.follow(first, [75], tuple)
+    assert read[-2:] == [[72, 73, 74], [75]]
+    back = cache.follow(start, [72, 75])
+    assert torch.equal(back.hidden, other.hidden)
+    assert len(read) == len(CHUNKS) + 2
+
+
 def test_scores_are_the_logits_of_a_plain_pass():
     llava = make_llava()
     cache = PrefixCache(llava)
