@@ -81,16 +81,9 @@ class Counted(PrefixCache):
 class FreshPrompt(PrefixCache):
     """No cache between steps, and everything in one pass."""
 
-    def read(
-        self,
-        pieces: Sequence[Sequence[int]],
-        after: Sequence[int] = (),
-        pixels: torch.Tensor | None = None,
-        tails: Sequence[int] | None = None,
-    ) -> Cursor:
-        """All pieces as one, from nothing."""
-        self.reuse = False
-        return super().read([[token for piece in pieces for token in piece]], after, pixels)
+    def read(self, pieces: Sequence[Sequence[int]], *now: Any) -> Cursor:
+        """All pieces as one, followed by what comes now (tokens, picture); how it was cut before is no matter."""
+        return super().read([[token for piece in pieces for token in piece]], *now[:2])
 
 
 class NoDrafts(Drafts):
@@ -147,7 +140,7 @@ def measure(
     """One row per scene size, the three ways in turns so that a busy machine hurts all."""
     reusing, fresh, stepwise = (planner.with_config(planner.config) for _ in range(3))
     counted = reusing.prefix = Counted(planner.llava)
-    fresh.prefix, stepwise.prefix = FreshPrompt(planner.llava), PrefixCache(planner.llava)
+    fresh.prefix, stepwise.prefix = FreshPrompt(planner.llava, reuse=False), PrefixCache(planner.llava)
     stepwise.drafts = NoDrafts(planner.tokens, planner.vocabulary, {})
     for each in (reusing, fresh, stepwise):
         seconds(each, cases[1], 3, clock)

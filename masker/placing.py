@@ -69,9 +69,7 @@ class LikelyBoxes:
             start = blob[axis] - (moved_by[axis] + center[axis]) * side
             edges.append((start, start + side))
         boxes = torch.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], dim=1)
-        window = canvas_window(size)
-        corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
-        return cls(boxes, places.log_density((boxes - corner) / window.side).softmax(0))
+        return cls(boxes, _log_density(places, boxes, size).softmax(0))
 
     def guide(self, size: Size, tightness: float, generator: torch.Generator | None = None) -> Guidance | None:
         """One of them as a guide, or with no `generator` the mean of all; None where nothing of it is on the canvas."""
@@ -99,6 +97,13 @@ def view_box(box: torch.Tensor, window: Window) -> Box:
     return Box(left, top, max(round(x1), left + 1), max(round(y1), top + 1))
 
 
+def _log_density(places: Places, boxes: torch.Tensor, size: Size) -> torch.Tensor:
+    """`Places.log_density` (N,) of boxes (N, 4) in canvas px."""
+    window = canvas_window(size)
+    corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
+    return places.log_density((boxes - corner) / window.side)
+
+
 def loosened(guidance: Guidance, places: Places | None, size: Size, generator: torch.Generator) -> Guidance:
     """A guide near the one given: moved and scaled, its box still overlapping the given one by IoU >= tightness.
 
@@ -117,9 +122,7 @@ def loosened(guidance: Guidance, places: Places | None, size: Size, generator: t
     edges = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
     boxes = [Box(*(round(float(edge)) for edge in row)) for row in edges]
     near = [box.iou(given) >= guidance.tightness and box.clip(size).area > 0 for box in boxes]
-    window = canvas_window(size)
-    corner = torch.tensor([window.x0, window.y0, window.x0, window.y0])
-    density = places.log_density((edges - corner) / window.side) if places is not None else torch.zeros(LOOSE_DRAWS)
+    density = _log_density(places, edges, size) if places is not None else torch.zeros(LOOSE_DRAWS)
     density = density.masked_fill(~torch.tensor(near), -float("inf"))
     chosen = int(torch.multinomial(density.softmax(0), 1, generator=generator))
     return moved(guidance, given, boxes[chosen])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,10 @@ class PlanSource:
                 objects.append(PlannedObject(layer.label, layer.description, box))
                 layers.append(position)
         return Plan(record.id, prompt, self.corpus.size, tuple(objects), tuple(layers))
+
+    def described(self) -> Iterator[tuple[str, str]]:
+        """Label and description of every layer of its scenes."""
+        return ((layer.label, layer.description) for record in self.records for layer in record.layers)
 
     def sampled(self, number: int, seed: int) -> tuple[SceneRecord, Plan, random.Random]:
         """Scene and prompt of global sample `number`: every scene once per epoch, in an order shuffled per epoch."""

@@ -110,8 +110,7 @@ class CorpusLessons:
         self.lexicon_share, self.frames, self.frame_share = lexicon_share, frames, frame_share if frames else 0.0
         self.vocabulary, self.licence = corpus.vocabulary, corpus.licence
         self.fixed = fixed_descriptions(corpus)
-        layers = (layer for record in self.source.records for layer in record.layers)
-        self.usual = usual_descriptions(((layer.label, layer.description) for layer in layers), self.fixed)
+        self.usual = usual_descriptions(self.source.described(), self.fixed)
         self.surfaces = {label for label in corpus.labels if corpus.vocabulary.kind(label) == "surface"}
 
     def lesson(self, number: int, seed: int, branches: int) -> Lesson:
