@@ -168,10 +168,14 @@ class MemoryConfig(Config):
 
     side: int = Field(96, ge=8, description="Cells along one side of a remembered silhouette.")
     text_numbers: int = Field(96, ge=1, description="Numbers that a text's embedding is kept in.")
-    word_scale: float = Field(0.03, gt=0, description="Of cosine similarity below that of the likest words.")
+    word_scale: float = Field(0.06, gt=0, description="Of cosine similarity below that of the likest words.")
     proportion_scale: float = Field(0.1, gt=0, description="Of log(width / height).")
     place_scale: float = Field(0.4, gt=0, description="Of the place on the canvas, which runs from -1 to 1.")
     size_scale: float = Field(1.0, gt=0, description="Of log2(view's share of the canvas).")
+    label_cost: float = Field(6.0, ge=0, description="Of another label than the one asked for, nats.")
+    cut_cost: float = Field(6.0, ge=0, description="Of every canvas edge that cuts it and not the one asked for.")
+    whole_cost: float = Field(1.0, ge=0, description="Of every canvas edge that cuts the one asked for and not it.")
+    aspect: float = Field(1.25, gt=0, description="Width over height of the canvases that shapes are remembered from.")
 
 
 class DiffusionConfig(Config):
@@ -278,10 +282,10 @@ class SamplingConfig(Config):
         1, ge=1, description="Guided: so many shapes are drawn, and the one most like the others is taken."
     )
     recalled: int = Field(
-        24,
+        300,
         ge=1,
-        description="Guided: of so many remembered shapes the first candidate shows the one that is most like "
-        "the likeliest shape; all others show what comes to mind first.",
+        description="Guided: of so many remembered shapes the first candidate shows the one that overlaps most with "
+        "what is likely; all others show what comes to mind first.",
     )
     placement_top_p: float = Field(0.9, gt=0, le=1, description="Mask-free places and sizes: the likeliest so much.")
     speck_share: float = Field(0.02, description="Components below this share of the largest are dropped.")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,7 +27,37 @@ from perception.remembering import come_to_mind, laid_end_to_end, nth_file, text
 
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
 CENTER_OF = 40  # remembered objects
+EDGE_AT = 0.99  # a box that reaches so far towards an edge of the canvas, from -1 to 1, is taken to be cut by it
 RAW_DEFLATE = -15  # zlib without header and checksum
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What a shape is recalled by.
+
+    Attributes:
+        label: Its category.
+        embedding: Pooled embedding of T_obj, (D,).
+        place: (5,), see `place_of`.
+        edges: Which edges of the canvas its box touches, bool (4,): left, top, right, bottom.
+    """
+
+    label: str
+    embedding: Tensor
+    place: Tensor
+    edges: Tensor
+
+    @classmethod
+    def of(cls, label: str, embedding: Tensor, frame: GuideFrame, geometry: Tensor) -> Cue:
+        """Of an object in a view.
+
+        Args:
+            label, embedding: As above.
+            frame: Of its guide, B = 1.
+            geometry: (1, 4, R, R), of the view.
+        """
+        place = place_of(frame, geometry)
+        return cls(label, embedding, place[0], touched_edges(place, _aspect(geometry))[0])
 
 
 class ShapeMemory(nn.Module):
@@ -36,13 +67,13 @@ class ShapeMemory(nn.Module):
         config: How like they have to be, and S, the side of a silhouette.
         objects: N.
         size: Bytes of all silhouettes.
-        texts: T, how many different texts they have.
+        labels: Category of every different text, T.
         text_width: Width of a text's pooled embedding, D.
     """
 
-    def __init__(self, config: MemoryConfig, objects: int, size: int, texts: int, text_width: int) -> None:
+    def __init__(self, config: MemoryConfig, objects: int, size: int, labels: Sequence[str], text_width: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.labels, texts = config, tuple(labels), len(labels)
         self.shapes: Tensor
         self.starts: Tensor
         self.places: Tensor
@@ -59,7 +90,13 @@ class ShapeMemory(nn.Module):
 
     @classmethod
     def of(
-        cls, config: MemoryConfig, shapes: Sequence[np.ndarray], places: Tensor, text: Tensor, embeddings: Tensor
+        cls,
+        config: MemoryConfig,
+        shapes: Sequence[np.ndarray],
+        places: Tensor,
+        text: Tensor,
+        labels: Sequence[str],
+        embeddings: Tensor,
     ) -> ShapeMemory:
         """Remembers objects.
 
@@ -68,10 +105,11 @@ class ShapeMemory(nn.Module):
             shapes: Bool (S, S) each, the mask in its box.
             places: (N, 5), see `place_of`.
             text: Rows of `embeddings`, int (N,).
+            labels: Category of every text, T.
             embeddings: (T, D).
         """
         packed, starts = laid_end_to_end([_packed(shape) for shape in shapes])
-        memory = cls(config, len(shapes), len(packed), len(embeddings), embeddings.shape[1])
+        memory = cls(config, len(shapes), len(packed), labels, embeddings.shape[1])
         memory.shapes.copy_(packed)
         memory.starts.copy_(starts)
         memory.places.copy_(places)
@@ -81,49 +119,56 @@ class ShapeMemory(nn.Module):
         memory.words.copy_(words)
         return memory
 
-    def likeness(self, embedding: Tensor, places: Tensor) -> Tensor:
-        """How readily each object comes to mind, (B, N), rows summing to 1.
+    def likeness(self, cue: Cue) -> Tensor:
+        """How readily each object comes to mind, (N,), summing to 1.
 
-        Args:
-            embedding: Pooled embedding of T_obj, (D,).
-            places: (B, 5), see `place_of`.
+        What an edge of the canvas cut off is no shape to lay elsewhere, and a peach tree is no peach: objects cut where
+        the cue is not, and of another label than the cue's where its own is remembered, come to mind last.
         """
         config = self.config
-        logits = word_logits(self.words, self.basis, embedding, config.word_scale)[self.text.long()]
-        apart = places[:, None] - self.places[None]
-        stretched = (apart[..., 0] - apart[..., 1]) / config.proportion_scale
-        moved = apart[..., 2:4].square().sum(2) / config.place_scale**2
-        scaled = (apart[..., 4] / config.size_scale).square()
-        return (logits - 0.5 * (stretched.square() + moved + scaled)).softmax(1)
+        logits = word_logits(self.words, self.basis, cue.embedding, config.word_scale)
+        same = torch.tensor([label == cue.label for label in self.labels])
+        if same.any():
+            logits = logits - config.label_cost * ~same
+        apart = cue.place - self.places
+        stretched = (apart[:, 0] - apart[:, 1]) / config.proportion_scale
+        moved = apart[:, 2:4].square().sum(1) / config.place_scale**2
+        scaled = (apart[:, 4] / config.size_scale).square()
+        cut = touched_edges(self.places, config.aspect)
+        costs = config.cut_cost * (cut & ~cue.edges).sum(1) + config.whole_cost * (~cut & cue.edges).sum(1)
+        return (logits[self.text.long()] - 0.5 * (stretched.square() + moved + scaled) - costs).softmax(0)
 
     @torch.no_grad()
-    def recall(self, embedding: Tensor, places: Tensor, chances: Tensor) -> Tensor:
-        """Silhouettes of objects that come to mind, their masks in their boxes, 0 or 1, (B, K, S, S).
+    def recall(self, cue: Cue, chances: Tensor) -> Tensor:
+        """Silhouettes of objects that come to mind, their masks in their boxes, 0 or 1, (K, S, S).
 
         Args:
-            embedding, places: As in `likeness`.
-            chances: (B, K), uniform in 0 to 1: which ones.
+            cue: What is wanted.
+            chances: (K,), uniform in 0 to 1: which ones.
         """
-        found = come_to_mind(self.likeness(embedding, places), chances)
-        rows = [[self.shape(int(n)) for n in row] for row in found]
-        return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+        return self._shapes(come_to_mind(self.likeness(cue), chances))
 
     @torch.no_grad()
-    def center(self, embedding: Tensor, place: Tensor) -> tuple[float, float]:
-        """Where in its box such an object has its centre of mass, x and y, 0 to 1: the mean of what comes to mind.
+    def readiest(self, cue: Cue, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` objects (or all) that come to mind most readily.
 
-        Args:
-            embedding: As in `likeness`.
-            place: (1, 5).
+        Returns:
+            their chances, (K,), summing to 1, and their silhouettes, 0 or 1, (K, S, S).
         """
-        chances, numbers = self.likeness(embedding, place)[0].topk(min(CENTER_OF, len(self.places)))
-        steps = (np.arange(self.config.side) + 0.5) / self.config.side
-        centers = []
-        for number in numbers.tolist():
-            shape = self.shape(number)
-            centers.append([float(shape.sum(axis) @ steps) / max(int(shape.sum()), 1) for axis in (0, 1)])
-        x, y = (chances / chances.sum()).double() @ torch.tensor(centers, dtype=torch.float64)
-        return float(x), float(y)
+        chances, numbers = self.likeness(cue).topk(min(count, len(self.places)))
+        return chances / chances.sum(), self._shapes(numbers)
+
+    @torch.no_grad()
+    def center(self, cue: Cue) -> tuple[float, float]:
+        """Where in its box such an object has its centre of mass, x and y, 0 to 1: the mean of what comes to mind."""
+        chances, shapes = self.readiest(cue, CENTER_OF)
+        steps = (torch.arange(self.config.side) + 0.5) / self.config.side
+        area = shapes.sum((1, 2)).clamp_min(1)
+        x, y = (float(chances @ (shapes.sum(axis) @ steps / area)) for axis in (1, 2))
+        return x, y
+
+    def _shapes(self, numbers: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray([self.shape(number) for number in numbers.tolist()], dtype=np.float32))
 
     def shape(self, number: int) -> np.ndarray:
         """Silhouette `number`, bool (S, S)."""
@@ -147,3 +192,22 @@ def _unpacked(data: bytes, side: int) -> np.ndarray:
 def place_of(frame: GuideFrame, geometry: Tensor) -> Tensor:
     """(B, 5): how a guide's frame lies in its view and on the canvas, see `PLACE_NUMBERS`."""
     return torch.cat([frame.half.log(), place_on_canvas(frame, geometry)], dim=1)
+
+
+def touched_edges(places: Tensor, aspect: float) -> Tensor:
+    """Which edges of their canvas boxes touch, bool (N, 4): left, top, right, bottom.
+
+    Args:
+        places: (N, 5), see `place_of`.
+        aspect: Width over height of the canvas.
+    """
+    share = 2 ** places[:, 4]
+    across, down = (places[:, axis].exp() * share * max(1.0, ratio) for axis, ratio in ((0, 1 / aspect), (1, aspect)))
+    x, y = places[:, 2], places[:, 3]
+    return torch.stack([across - x, down - y, across + x, down + y], dim=1) > EDGE_AT
+
+
+def _aspect(geometry: Tensor) -> float:
+    """Width over height of the canvas that a view's `geometry_channels` (1, 4, R, R) speak of."""
+    across, down = (float(line[-1] - line[0]) for line in (geometry[0, 1, 0], geometry[0, 2, :, 0]))
+    return down / across

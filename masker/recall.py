@@ -15,13 +15,15 @@ from scipy.ndimage import binary_opening, gaussian_filter
 from torch import Tensor
 
 from masker.layout_encoder import GuideFrame, cell_centers
-from masker.memory import ShapeMemory, place_of
+from masker.likeliest import likeliest_shape, seen_through
+from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, Kept, MaskModel
 from masker.shape_code import sampled_at
 from masker.shape_prior import ShapePrior
 
 SOLID_SIGMA, THIN_SIGMA = 1.2, 0.6  # cells of a remembered silhouette
 THIN_GAIN = 1.6  # a line one cell wide stays one cell wide
+FINE = 2  # a silhouette seen from elsewhere has so many cells for one, lest thin parts suffer
 SHOWN_CELLS = 256  # along a view's side: what is recalled may be finer than what the networks draw
 
 
@@ -30,27 +32,28 @@ class CodeDraw:
     """Where one view's code comes from.
 
     Attributes:
-        form: Of its guide. A scribble says the shape by itself: nothing is recalled.
+        form: Of its guide. A scribble says the shape by itself: its code is drawn, nothing is recalled.
         noise: (draws, C), of the diffusion over codes.
-        chances: (K,), uniform in 0 to 1, of what is recalled.
-        likeliest: Of all that is recalled, take what is most like the likeliest shape; else the first. A blob leaves so
-            much open that the likeliest shape itself is the safest (IoU 0.48 against 0.45 on models never seen).
+        chances: (1,), uniform in 0 to 1, of what is recalled.
+        recalled: Of how many that come to mind the `likeliest` is shown.
+        likeliest: Show the likeliest shape instead of what `chances` says.
     """
 
     form: str
     noise: Tensor
     chances: Tensor
+    recalled: int
     likeliest: bool
-
-    @property
-    def is_drawn(self) -> bool:
-        """It is the diffusion's own code that is shown, whatever a memory recalls."""
-        return self.form == "scribble" or (self.form == "blob" and self.likeliest)
 
 
 @torch.no_grad()
 def with_codes(
-    model: MaskModel, conditions: Conditions, draws: Sequence[CodeDraw], memory: ShapeMemory | None, embedding: Tensor
+    model: MaskModel,
+    conditions: Conditions,
+    draws: Sequence[CodeDraw],
+    memory: ShapeMemory | None,
+    label: str,
+    embedding: Tensor,
 ) -> tuple[Conditions, list[np.ndarray | None]]:
     """Conditions of B views with their codes, unchanged for a model without codes, and the silhouettes they recall.
 
@@ -59,7 +62,7 @@ def with_codes(
         conditions: B views.
         draws: One a view.
         memory: None = all codes are drawn. A model without codes shows what it recalls under boxes, and draws the rest.
-        embedding: Pooled embedding of T_obj, (D,).
+        label, embedding: Category of the object, and its T_obj's pooled embedding, (D,).
 
     Returns:
         the conditions, and for every view the recalled silhouette as the view shows it, float32 (F, F) in [0, 1], or
@@ -68,48 +71,49 @@ def with_codes(
     noise = torch.stack([draw.noise for draw in draws])
     if memory is None:
         return model.draw_codes(conditions, noise), [None] * len(draws)
+    frame = GuideFrame.of(conditions.guide)
+    cues = [Cue.of(label, embedding, frame.row(row), conditions.geometry[row, None]) for row in range(len(draws))]
     if model.shape_prior is None or model.shape_prior.code is None:
-        return conditions, _recalled(model, conditions, draws, memory, embedding)
+        return conditions, [
+            in_view(_recalled(memory, cue, draw, None), frame.row(row)) if draw.form == "box" else None
+            for row, (cue, draw) in enumerate(zip(cues, draws, strict=True))
+        ]
     prior, code, every = model.shape_prior, model.shape_prior.code, torch.ones(len(draws), dtype=torch.bool)
     facts, guide, frame = model.known(conditions, Kept(every, every, every))
     # What no view needs is not drawn; what is, for all of them, so that a row does not depend on its company.
     drawn = likeliest = noise[:, 0]
-    if any(draw.is_drawn for draw in draws):
+    if any(draw.form == "scribble" for draw in draws):
         drawn = prior.draw_codes(noise, facts, guide, frame)
     if any(draw.likeliest or draw.form == "blob" for draw in draws):
         likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
-    places = place_of(frame, conditions.geometry)
     codes: list[Tensor] = []
     shown: list[np.ndarray | None] = []
     for row, draw in enumerate(draws):
-        if draw.is_drawn:
+        if draw.form == "scribble":
             codes.append(drawn[row])
             shown.append(None)
             continue
-        shapes = memory.recall(embedding, places[row : row + 1], draw.chances[None])[0][:, None]
-        found = code.read(framed(prior, shapes))
+        shape = _recalled(memory, cues[row], draw, _in_box(prior, likeliest[row, None]) if draw.likeliest else None)
+        found = code.read(framed(prior, shape[None, None]))
         if draw.form == "blob":  # remembered shapes fill boxes; how much of a blob is filled, the likeliest shape shows
-            found = _fitted(prior, found, likeliest[row : row + 1])
-        chosen = _most_like(prior, found, facts[row], likeliest[row]) if draw.likeliest else 0
-        codes.append(found[chosen])
-        shown.append(in_view(shapes[chosen, 0].numpy(), frame.row(row)) if draw.form != "blob" else None)
+            found = _fitted(prior, found, likeliest[row, None])
+        codes.append(found[0])
+        shown.append(in_view(shape, frame.row(row)) if draw.form != "blob" else None)
     return replace(conditions, code=torch.stack(codes)), shown
 
 
-def _recalled(
-    model: MaskModel, conditions: Conditions, draws: Sequence[CodeDraw], memory: ShapeMemory, embedding: Tensor
-) -> list[np.ndarray | None]:
-    """Silhouettes under boxes as the views show them; None under other guides, and where nothing guides."""
-    frame = GuideFrame.of(conditions.guide)
-    places = place_of(frame, conditions.geometry)
-    shown: list[np.ndarray | None] = []
-    for row, draw in enumerate(draws):
-        if draw.form != "box":
-            shown.append(None)
-            continue
-        shape = memory.recall(embedding, places[row : row + 1], draw.chances[None, :1])[0, 0]
-        shown.append(in_view(shape.numpy(), frame.row(row)))
-    return shown
+def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | None) -> Tensor:
+    """A silhouette in its box, in [0, 1], (R, R): the first that comes to mind, or the likeliest of all that do.
+
+    Args:
+        memory, cue, draw: What is recalled.
+        drawn: What a network holds for likely in the box, (R, R).
+    """
+    if not draw.likeliest:
+        return smoothed(memory.recall(cue, draw.chances)[0])
+    chances, shapes = memory.readiest(cue, draw.recalled)
+    number, homography = likeliest_shape(chances, shapes, drawn)
+    return seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
 
 
 def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:
@@ -118,29 +122,29 @@ def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:
     return sampled_at(shapes, unit, unit)
 
 
-def in_view(shape: np.ndarray, frame: GuideFrame) -> np.ndarray:
-    """A silhouette in its box, (S, S), 0 or 1, in the view of a frame: float32, `SHOWN_CELLS` square, in [0, 1]."""
-    smooth = torch.from_numpy(smoothed(shape > 0.5))
-    seen: np.ndarray = sampled_at(smooth[None, None], *frame.cells(SHOWN_CELLS))[0, 0].numpy()
+def in_view(shape: Tensor, frame: GuideFrame) -> np.ndarray:
+    """A silhouette in its box, in [0, 1], (S, S), in the view of a frame: float32, `SHOWN_CELLS` square, in [0, 1]."""
+    seen: np.ndarray = sampled_at(shape[None, None], *frame.cells(SHOWN_CELLS))[0, 0].numpy()
     return seen
 
 
-def smoothed(shape: np.ndarray) -> np.ndarray:
-    """A silhouette, bool (S, S), without the stairs of its cells: 0.5 runs along a smooth outline, thin parts stay.
+def smoothed(silhouette: Tensor) -> Tensor:
+    """A silhouette, 0 or 1, (S, S), without the stairs of its cells: 0.5 runs along a smooth outline, thin parts stay.
 
     Returns:
         float32 (S, S) in [0, 1].
     """
+    shape = silhouette.numpy() > 0.5
     solid = binary_opening(np.pad(shape, 2, mode="edge"), structure=np.ones((3, 3), dtype=bool))[2:-2, 2:-2]
     thin = gaussian_filter((shape & ~solid).astype(np.float32), THIN_SIGMA, mode="nearest") * THIN_GAIN
     body = gaussian_filter(solid.astype(np.float32), SOLID_SIGMA, mode="nearest")
-    return np.asarray(np.maximum(body, thin).clip(0, 1), dtype=np.float32)
+    return torch.from_numpy(np.maximum(body, thin).clip(0, 1).astype(np.float32))
 
 
-def _most_like(prior: ShapePrior, codes: Tensor, facts: Tensor, wanted: Tensor) -> int:
-    """Of codes (K, C) the one whose shape is nearest to a soft map (1, side, side)."""
-    shapes = prior.maps(facts.expand(len(codes), -1), codes).sigmoid()
-    return int((shapes - wanted).square().sum((1, 2, 3)).argmin())
+def _in_box(prior: ShapePrior, soft: Tensor) -> Tensor:
+    """What lies in the box of a map in the prior's frame, (1, 1, side, side): (side, side)."""
+    unit = cell_centers(prior.config.side, soft.device)[None] / prior.config.reach
+    return sampled_at(soft, unit, unit)[0, 0]
 
 
 def _fitted(prior: ShapePrior, codes: Tensor, wanted: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from masker.tasks import stack
 from masker.texts import TextBook
 from masker.weights import export_memory, load_masker
 from scene.corpus.shards import AnyCorpus
+from scene.errors import UserError
 
 BATCH = 32
 FILLED = 0.5  # share of a cell from which it belongs to a silhouette, but for thin parts (`masker.readout`)
@@ -36,7 +37,16 @@ def remember(
         corpora: Where objects come from; only split train is looked at.
         out: Run folder.
         texts: Overrides the shared text encoder (tests).
+
+    Raises:
+        UserError: canvases of the corpora differ in shape.
     """
+    aspects = {corpus.size.width / corpus.size.height for corpus in corpora}
+    if len(aspects) > 1:
+        raise UserError("shapes are remembered from canvases of one shape; give corpora of the same proportions")
+    settings = settings.model_copy(
+        update={"memory": settings.memory.model_copy(update={"aspect": aspects.pop()})}
+    )
     config, codec, model, _ = load_masker(Path(settings.masker))
     texts = texts if texts is not None else TextBook.load(config.text)
     examples = settings.examples.model_copy(
@@ -45,6 +55,7 @@ def remember(
     cells = max(model.fine, SHOWN_CELLS)
     source = MixedSource(corpora, "train", examples, codec.resolution, settings.seed, fine=cells)
     numbers: dict[str, int] = {}
+    labels: list[str] = []
     shapes: list[np.ndarray] = []
     places: list[torch.Tensor] = []
     rows: list[int] = []
@@ -58,8 +69,12 @@ def remember(
         covered = F.avg_pool2d(in_frame(masks, frame.center, frame.half, 2 * settings.memory.side), 2)[:, 0].numpy()
         shapes += [lift_thin_parts(one, FILLED) > FILLED for one in covered]
         places.append(place_of(frame, geometry))
-        rows += [numbers.setdefault(example.object, len(numbers)) for example in seen]
+        for example in seen:
+            if example.object not in numbers:
+                numbers[example.object] = len(numbers)
+                labels.append(example.label)
+            rows.append(numbers[example.object])
     embeddings = torch.stack([texts.pooled(text) for text in numbers])
-    memory = ShapeMemory.of(settings.memory, shapes, torch.cat(places), torch.tensor(rows), embeddings)
+    memory = ShapeMemory.of(settings.memory, shapes, torch.cat(places), torch.tensor(rows), labels, embeddings)
     export_memory(memory, settings, out / "export")
     return memory

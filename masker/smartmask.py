@@ -14,7 +14,7 @@ from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import GuideFrame, palette_table
-from masker.memory import ShapeMemory, place_of
+from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
@@ -215,11 +215,11 @@ class SmartMask:
         places = self._places(scene.size, index, labels, texts) if loose and not surface else None
         shown = palette_table(names) if self.config.layout_encoder.labels == "palette" else labels
         embedding = self.texts.pooled(description)
-        boxes = self._likely_boxes(blob, places, embedding, scene.size) if blob and places else None
+        boxes = self._likely_boxes(blob, places, label, embedding, scene.size) if blob and places else None
         return _Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places, boxes)
 
     def _likely_boxes(
-        self, blob: Sequence[float], places: Places, embedding: torch.Tensor, size: Size
+        self, blob: Sequence[float], places: Places, label: str, embedding: torch.Tensor, size: Size
     ) -> LikelyBoxes | None:
         """What a blob stands for, with the centre of mass of shapes that fill the box which it stands for at first."""
         config = self.config.examples
@@ -230,8 +230,8 @@ class SmartMask:
         window = window_round(guide_box(guide), config.window["box"], size)
         seen = torch.from_numpy(sample_coverage(guide.map, window, self.model.fine, supersample=2))
         geometry = torch.from_numpy(geometry_channels(window, size, self.codec.resolution))
-        center = self.memory.center(embedding, place_of(GuideFrame.of(seen[None, None]), geometry[None]))
-        return LikelyBoxes.of_blob(blob, places, center, size, config)
+        cue = Cue.of(label, embedding, GuideFrame.of(seen[None, None]), geometry[None])
+        return LikelyBoxes.of_blob(blob, places, self.memory.center(cue), size, config)
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
@@ -317,8 +317,7 @@ class SmartMask:
         guide = sample_coverage(guidance.map, window, fine, supersample=2)
         given = request.guidance
         draws, first = (sampling.code_draws, likeliest and sampling.likeliest_first) if given else (1, False)
-        drawn_as = given.kind if given and first else guidance.kind  # a blob's first shape is drawn, not recalled
-        noise = self._noise(drawn_as, sampling.temperature, generator, draws, first)
+        noise = self._noise(guidance.kind, sampling.temperature, generator, draws, first)
         return _Pass(window, guidance.kind, guide, *noise)
 
     def _noise(
@@ -330,8 +329,9 @@ class SmartMask:
         shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
         first = temperature * torch.randn(shape, generator=generator)
         code = sampling.code_temperature * torch.randn((draws, self.model.code_width), generator=generator)
-        chances = torch.rand(sampling.recalled, generator=generator)
-        return first, CodeDraw(form, torch.zeros_like(code) if likeliest else code, chances, likeliest)
+        chances = torch.rand(1, generator=generator)
+        noise = torch.zeros_like(code) if likeliest else code
+        return first, CodeDraw(form, noise, chances, sampling.recalled, likeliest)
 
     def _refined(
         self, request: _Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
@@ -392,7 +392,7 @@ class SmartMask:
         )
         codes = [row.code for row in rows]
         memory = None if request.label in self.surfaces else self.memory  # nothing of them is remembered
-        conditions, recalled = with_codes(self.model, conditions, codes, memory, request.embedding)
+        conditions, recalled = with_codes(self.model, conditions, codes, memory, request.label, request.embedding)
         free = request.guidance is None and request.places is None
         weights = config.sampling.free_weights if free else config.sampling.weights
         noise = torch.stack([row.noise for row in rows])

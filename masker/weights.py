@@ -3,8 +3,8 @@
 An exported masker folder holds `masker.yaml` (resolved config), `codec.yaml`, `labels.json`, `codec.safetensors` and
 `model.safetensors`. Where it can place objects by itself, it also holds `placement.yaml`, `placement.safetensors` and
 `statistics.json` (what things rest on, their sizes); where it draws surfaces by their outlines, `surfaces.yaml` and
-`surfaces.safetensors`; where it remembers shapes, `memory.yaml` and `memory.safetensors`. A codec folder holds the two
-codec files, a placement, surface or memory folder its own.
+`surfaces.safetensors`; where it remembers shapes, `memory.yaml`, `memory.json` (labels) and `memory.safetensors`. A
+codec folder holds the two codec files, a placement, surface or memory folder its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ P = TypeVar("P", bound=nn.Module)
 STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
 SURFACE_FILES = ("surfaces.yaml", "surfaces.safetensors")
-MEMORY_FILES = ("memory.yaml", "memory.safetensors")
+MEMORY_FILES = ("memory.yaml", "memory.json", "memory.safetensors")
 
 
 def build_model(config: MaskerConfig, codec: MaskCodec) -> MaskModel:
@@ -153,8 +153,9 @@ def load_surfaces(folder: Path) -> SurfacePrior | None:
 
 
 def export_memory(memory: ShapeMemory, config: MemoryStageConfig, out: Path) -> None:
-    """Writes `memory.yaml` and `memory.safetensors` (bits and fp16)."""
+    """Writes `memory.yaml`, `memory.json` (labels of its texts) and `memory.safetensors` (bits and fp16)."""
     _export_part("memory", memory, config, out)
+    write_json(out / "memory.json", {"labels": list(memory.labels)})
 
 
 def load_memory(folder: Path) -> ShapeMemory | None:
@@ -169,12 +170,15 @@ def load_memory(folder: Path) -> ShapeMemory | None:
     path = folder / "memory.safetensors"
     state = read_weights(path)
     try:
+        labels = json.loads((folder / "memory.json").read_text(encoding="utf-8"))["labels"]
         (objects,), (size,), (texts, _), (_, width) = (
             state[name].shape for name in ("text", "shapes", "words", "basis")
         )
-    except (KeyError, ValueError):
-        raise UserError(f"{path} holds no remembered shapes; make it again: stage memory") from None
-    memory = ShapeMemory(config.memory, objects, size, texts, width)
+    except (KeyError, TypeError, ValueError, OSError):
+        raise UserError(f"{path} or memory.json holds no remembered shapes; make it again: stage memory") from None
+    if len(labels) != texts:
+        raise UserError(f"{path} has {texts} texts, memory.json {len(labels)} labels; make them again: stage memory")
+    memory = ShapeMemory(config.memory, objects, size, labels, width)
     load_weights(memory, path)
     return memory.eval()
 
