@@ -44,9 +44,7 @@ def remember(
     aspects = {corpus.size.width / corpus.size.height for corpus in corpora}
     if len(aspects) > 1:
         raise UserError("shapes are remembered from canvases of one shape; give corpora of the same proportions")
-    settings = settings.model_copy(
-        update={"memory": settings.memory.model_copy(update={"aspect": aspects.pop()})}
-    )
+    settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"aspect": aspects.pop()})})
     config, codec, model, _ = load_masker(Path(settings.masker))
     texts = texts if texts is not None else TextBook.load(config.text)
     examples = settings.examples.model_copy(
