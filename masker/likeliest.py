@@ -19,23 +19,32 @@ STRAIN = 0.06  # weight of the mean squared strain: how far a shape bends before
 NEAREST_HORIZON = 0.3  # the plane's points stay so far in front of whoever looks at it
 
 
-def likeliest_shape(chances: Tensor, shapes: Tensor, drawn: Tensor | None) -> tuple[int, Tensor]:
-    """Which of remembered silhouettes overlaps most with what is likely, and how it is to be seen.
+def likely_map(chances: Tensor, shapes: Tensor, drawn: Tensor | None) -> Tensor:
+    """How likely each part of a box belongs to its object, in [0, 1], (`CELLS`, `CELLS`).
 
     Args:
-        chances: (K,), summing to 1.
-        shapes: Silhouettes in their boxes, in [0, 1], (K, S, S).
+        chances: (K,), summing to 1, of shapes that come to mind.
+        shapes: Their silhouettes in their boxes, in [0, 1], (K, S, S).
         drawn: What a network holds for likely in the same box, in [0, 1], (R, R); None = memory alone says.
+    """
+    remembered = torch.einsum("k,kij->ij", chances, _resized(shapes))
+    return remembered if drawn is None else (remembered + _resized(drawn[None])[0]) / 2
+
+
+def likeliest_shape(shapes: Tensor, likely: Tensor) -> tuple[int, Tensor]:
+    """Which of silhouettes (K, S, S) overlaps most with a `likely_map`, and how it is to be seen.
 
     Returns:
         its number, and the homography (3, 3) that takes points of the box, -1 to 1, to points of the silhouette.
     """
     coarse = _resized(shapes)
-    wanted = torch.einsum("k,kij->ij", chances, coarse)
-    if drawn is not None:
-        wanted = (wanted + _resized(drawn[None])[0]) / 2
-    chosen = int(soft_iou(coarse, wanted).argmax())
-    return chosen, _homography(coarse[chosen], wanted)
+    chosen = int(soft_iou(coarse, likely).argmax())
+    return chosen, _homography(coarse[chosen], likely)
+
+
+def overlap_with_likely(shape: Tensor, likely: Tensor) -> float:
+    """Soft IoU of a silhouette (S, S) with a `likely_map`."""
+    return float(soft_iou(_resized(shape[None])[0], likely))
 
 
 def seen_through(homography: Tensor, shape: Tensor, cells: int) -> Tensor:

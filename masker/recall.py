@@ -15,7 +15,7 @@ from scipy.ndimage import binary_opening, gaussian_filter
 from torch import Tensor
 
 from masker.layout_encoder import GuideFrame, cell_centers
-from masker.likeliest import likeliest_shape, seen_through
+from masker.likeliest import likeliest_shape, likely_map, overlap_with_likely, seen_through
 from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, Kept, MaskModel
 from masker.shape_code import sampled_at
@@ -35,15 +35,31 @@ class CodeDraw:
         form: Of its guide. A scribble says the shape by itself: its code is drawn, nothing is recalled.
         noise: (draws, C), of the diffusion over codes.
         chances: (1,), uniform in 0 to 1, of what is recalled.
-        recalled: Of how many that come to mind the `likeliest` is shown.
-        likeliest: Show the likeliest shape instead of what `chances` says.
+        compared: With how many shapes that come to mind the recalled one is compared; 0 = with none.
+        likeliest: Show the likeliest of these instead of what `chances` says.
     """
 
     form: str
     noise: Tensor
     chances: Tensor
-    recalled: int
+    compared: int
     likeliest: bool
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A silhouette that was recalled.
+
+    Attributes:
+        shape: In its box, in [0, 1], (R, R).
+        likely: Soft IoU with what is likely there; None where it was compared with nothing.
+        shown: As its view shows it, float32 (F, F) in [0, 1]; None where it fits its guide only when it is drawn (a
+            blob that no box stands for).
+    """
+
+    shape: Tensor
+    likely: float | None
+    shown: np.ndarray | None
 
 
 @torch.no_grad()
@@ -54,7 +70,7 @@ def with_codes(
     memory: ShapeMemory | None,
     label: str,
     embedding: Tensor,
-) -> tuple[Conditions, list[np.ndarray | None]]:
+) -> tuple[Conditions, list[Recalled | None]]:
     """Conditions of B views with their codes, unchanged for a model without codes, and the silhouettes they recall.
 
     Args:
@@ -65,8 +81,7 @@ def with_codes(
         label, embedding: Category of the object, and its T_obj's pooled embedding, (D,).
 
     Returns:
-        the conditions, and for every view the recalled silhouette as the view shows it, float32 (F, F) in [0, 1], or
-        None where none was recalled, or one that fits its guide only when it is drawn (blobs).
+        the conditions, and what every view recalled, None = nothing.
     """
     noise = torch.stack([draw.noise for draw in draws])
     if memory is None:
@@ -75,7 +90,7 @@ def with_codes(
     cues = [Cue.of(label, embedding, frame.row(row), conditions.geometry[row, None]) for row in range(len(draws))]
     if model.shape_prior is None or model.shape_prior.code is None:
         return conditions, [
-            in_view(_recalled(memory, cue, draw, None), frame.row(row)) if draw.form == "box" else None
+            _recalled(memory, cue, draw, None, frame.row(row)) if draw.form == "box" else None
             for row, (cue, draw) in enumerate(zip(cues, draws, strict=True))
         ]
     prior, code, every = model.shape_prior, model.shape_prior.code, torch.ones(len(draws), dtype=torch.bool)
@@ -84,36 +99,44 @@ def with_codes(
     drawn = likeliest = noise[:, 0]
     if any(draw.form == "scribble" for draw in draws):
         drawn = prior.draw_codes(noise, facts, guide, frame)
-    if any(draw.likeliest or draw.form == "blob" for draw in draws):
+    if any(draw.compared or draw.form == "blob" for draw in draws):
         likeliest = prior.maps(facts, prior.draw_codes(torch.zeros_like(noise[:, :1]), facts, guide, frame)).sigmoid()
     codes: list[Tensor] = []
-    shown: list[np.ndarray | None] = []
+    recalled: list[Recalled | None] = []
     for row, draw in enumerate(draws):
         if draw.form == "scribble":
             codes.append(drawn[row])
-            shown.append(None)
+            recalled.append(None)
             continue
-        shape = _recalled(memory, cues[row], draw, _in_box(prior, likeliest[row, None]) if draw.likeliest else None)
-        found = code.read(framed(prior, shape[None, None]))
+        held = _in_box(prior, likeliest[row, None]) if draw.compared else None
+        found = _recalled(memory, cues[row], draw, held, frame.row(row))
+        fitting = code.read(framed(prior, found.shape[None, None]))
         if draw.form == "blob":  # remembered shapes fill boxes; how much of a blob is filled, the likeliest shape shows
-            found = _fitted(prior, found, likeliest[row, None])
-        codes.append(found[0])
-        shown.append(in_view(shape, frame.row(row)) if draw.form != "blob" else None)
-    return replace(conditions, code=torch.stack(codes)), shown
+            fitting = _fitted(prior, fitting, likeliest[row, None])
+        codes.append(fitting[0])
+        recalled.append(found)
+    return replace(conditions, code=torch.stack(codes)), recalled
 
 
-def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | None) -> Tensor:
-    """A silhouette in its box, in [0, 1], (R, R): the first that comes to mind, or the likeliest of all that do.
+def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | None, frame: GuideFrame) -> Recalled:
+    """The first shape that comes to mind, or the likeliest of all that do.
 
     Args:
         memory, cue, draw: What is recalled.
-        drawn: What a network holds for likely in the box, (R, R).
+        drawn: What a network holds for likely in the box, (R, R), if there is one.
+        frame: Of the view's guide, B = 1.
     """
-    if not draw.likeliest:
-        return smoothed(memory.recall(cue, draw.chances)[0])
-    chances, shapes = memory.readiest(cue, draw.recalled)
-    number, homography = likeliest_shape(chances, shapes, drawn)
-    return seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
+    likely = None
+    if draw.compared:
+        chances, shapes = memory.readiest(cue, draw.compared)
+        likely = likely_map(chances, shapes, drawn)
+    if likely is not None and draw.likeliest:
+        number, homography = likeliest_shape(shapes, likely)
+        shape = seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
+    else:
+        shape = smoothed(memory.recall(cue, draw.chances)[0])
+    fit = None if likely is None else overlap_with_likely(shape, likely)
+    return Recalled(shape, fit, in_view(shape, frame) if draw.form == "box" else None)
 
 
 def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from masker.layout_encoder import GuideFrame, palette_table
 from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
+from masker.passes import Pass, Request, View
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
 from masker.placing import LikelyBoxes, guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
@@ -28,7 +28,6 @@ from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.weights import load_masker, load_memory, load_placement, load_statistics, load_surfaces
 from masker.windows import (
-    Window,
     canvas_window,
     geometry_channels,
     inside_view,
@@ -44,52 +43,12 @@ from scene.errors import ModelError
 from scene.geometry import Box, Size
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
-from scene.layout import SemanticLayout
 from scene.seeds import StepSeed
 
 ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
 SHARP_CELL_PX = 1.5
 BATCH = 4
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What stays the same for all candidates of one call."""
-
-    size: Size
-    label: str
-    seen: SemanticLayout
-    layout: np.ndarray  # int16 (H, W), rows of `labels`, 0 = nothing
-    labels: torch.Tensor  # (N, D) or (N, 3), as the layout encoder wants them
-    texts: dict[str, torch.Tensor]
-    embedding: torch.Tensor  # of T_obj, (D,)
-    surface: bool
-    guidance: Guidance | None
-    places: Places | None  # where it may lie, when it is not all for the guide to say
-    boxes: LikelyBoxes | None  # what a blob stands for
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """What one row of a batch is told: where to look, the guide there (F, F), its first noise (C, h, w), and where its
-    shape's code comes from."""
-
-    window: Window
-    form: str
-    guide: np.ndarray
-    noise: torch.Tensor
-    code: CodeDraw
-
-
-@dataclass(frozen=True)
-class _View:
-    """What came of a pass: where it looked, the soft mask that was drawn there, (F, F) or coarser, and the silhouette
-    that was recalled, (`SHOWN_CELLS`, `SHOWN_CELLS`), if one was."""
-
-    window: Window
-    soft: np.ndarray
-    recalled: np.ndarray | None
 
 
 class SmartMask:
@@ -201,7 +160,7 @@ class SmartMask:
 
     def _request(
         self, scene: LayeredScene, label: str, description: str, context: str, guidance: Guidance | None
-    ) -> _Request:
+    ) -> Request:
         if guidance is not None and guidance.map.shape != scene.size.shape:
             raise ValueError(f"the guide is {guidance.map.shape}; the canvas is {scene.size.shape}")
         layout = scene.layout
@@ -216,7 +175,7 @@ class SmartMask:
         shown = palette_table(names) if self.config.layout_encoder.labels == "palette" else labels
         embedding = self.texts.pooled(description)
         boxes = self._likely_boxes(blob, places, label, embedding, scene.size) if blob and places else None
-        return _Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places, boxes)
+        return Request(scene.size, label, layout, index, shown, texts, embedding, surface, guidance, places, boxes)
 
     def _likely_boxes(
         self, blob: Sequence[float], places: Places, label: str, embedding: torch.Tensor, size: Size
@@ -249,7 +208,7 @@ class SmartMask:
         )
         return self.placement.places(inputs)
 
-    def _batch(self, request: _Request, seed: StepSeed, numbers: range) -> list[MaskCandidate | None]:
+    def _batch(self, request: Request, seed: StepSeed, numbers: range) -> list[MaskCandidate | None]:
         """Up to `BATCH` candidates, every step of the sampler one call for all of them; None where one stayed empty."""
         found: list[MaskCandidate | None] = [None] * len(numbers)
         for attempt in range(self.config.sampling.attempts):
@@ -270,11 +229,11 @@ class SmartMask:
 
     def _candidate(
         self,
-        request: _Request,
+        request: Request,
         guidance: Guidance | None,
         mask: np.ndarray,
-        first: _View,
-        again: _View | None,
+        first: View,
+        again: View | None,
         facts: dict[str, float],
     ) -> MaskCandidate:
         last, first_mask = first, None
@@ -287,7 +246,7 @@ class SmartMask:
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _guidance(self, request: _Request, generator: torch.Generator, likeliest: bool) -> Guidance | None:
+    def _guidance(self, request: Request, generator: torch.Generator, likeliest: bool) -> Guidance | None:
         """What guides this candidate: the person's hint, one near it, or a box: that a blob stands for, or from the
         placement prior."""
         given, places = request.guidance, request.places
@@ -300,8 +259,8 @@ class SmartMask:
         )
 
     def _first_pass(
-        self, request: _Request, guidance: Guidance | None, generator: torch.Generator, likeliest: bool
-    ) -> _Pass:
+        self, request: Request, guidance: Guidance | None, generator: torch.Generator, likeliest: bool
+    ) -> Pass:
         """The whole canvas when nothing guides, else straight a window round the guide.
 
         Under a person's guide the first candidate shows the `likeliest` shape; the others are there for variety.
@@ -311,17 +270,22 @@ class SmartMask:
             # Where a surface lies is no matter of taste: no diversity wanted.
             temperature = sampling.temperature if request.surface else sampling.free_temperature
             guide = np.zeros((fine, fine), dtype=np.float32)
-            return _Pass(canvas_window(request.size), "none", guide, *self._noise("none", temperature, generator))
+            return Pass(canvas_window(request.size), "none", guide, *self._noise("none", temperature, generator))
         factor = self.config.examples.window[guidance.kind]
         window = window_round(guide_box(guidance), factor, request.size)
         guide = sample_coverage(guidance.map, window, fine, supersample=2)
-        given = request.guidance
-        draws, first = (sampling.code_draws, likeliest and sampling.likeliest_first) if given else (1, False)
-        noise = self._noise(guidance.kind, sampling.temperature, generator, draws, first)
-        return _Pass(window, guidance.kind, guide, *noise)
+        first = likeliest and sampling.likeliest_first
+        told = (sampling.code_draws, sampling.recalled, first) if request.guidance is not None else ()
+        return Pass(window, guidance.kind, guide, *self._noise(guidance.kind, sampling.temperature, generator, *told))
 
     def _noise(
-        self, form: str, temperature: float, generator: torch.Generator, draws: int = 1, likeliest: bool = False
+        self,
+        form: str,
+        temperature: float,
+        generator: torch.Generator,
+        draws: int = 1,
+        compared: int = 0,
+        likeliest: bool = False,
     ) -> tuple[torch.Tensor, CodeDraw]:
         # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
         # validation objects: raggedness of a young model falls, IoU under guides rises.
@@ -331,15 +295,15 @@ class SmartMask:
         code = sampling.code_temperature * torch.randn((draws, self.model.code_width), generator=generator)
         chances = torch.rand(1, generator=generator)
         noise = torch.zeros_like(code) if likeliest else code
-        return first, CodeDraw(form, noise, chances, sampling.recalled, likeliest)
+        return first, CodeDraw(form, noise, chances, compared, likeliest)
 
     def _refined(
-        self, request: _Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
-    ) -> list[_View | None]:
+        self, request: Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
+    ) -> list[View | None]:
         """Zoom refinement: the same model on windows round the first masks, which serve as scribbles."""
         refine = self.config.sampling.refine
         free = request.guidance is None and request.places is None
-        none: list[_View | None] = [None] * len(masks)
+        none: list[View | None] = [None] * len(masks)
         if request.surface or refine == "none" or (refine == "free" and not free):
             return none
         passes = [self._zoom_pass(request, *row) for row in zip(masks, generators, strict=True)]
@@ -349,7 +313,7 @@ class SmartMask:
         views = self._look(request, [row or wanted for row in passes])
         return [view if row is not None else None for view, row in zip(views, passes, strict=True)]
 
-    def _zoom_pass(self, request: _Request, mask: np.ndarray, generator: torch.Generator) -> _Pass | None:
+    def _zoom_pass(self, request: Request, mask: np.ndarray, generator: torch.Generator) -> Pass | None:
         sampling = self.config.sampling
         box = Box.from_mask(mask)
         if box is None:
@@ -361,9 +325,9 @@ class SmartMask:
             return None
         seen = sample_coverage(mask, window, self.model.fine, supersample=2)
         guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.model.fine)
-        return _Pass(window, "scribble", guide, *self._noise("scribble", sampling.temperature, generator))
+        return Pass(window, "scribble", guide, *self._noise("scribble", sampling.temperature, generator))
 
-    def _look(self, request: _Request, passes: Sequence[_Pass]) -> list[_View]:
+    def _look(self, request: Request, passes: Sequence[Pass]) -> list[View]:
         """Sampled soft masks, one a pass.
 
         torch's CPU kernels differ in the last bits between batch sizes, so the network always sees `BATCH` rows, the
@@ -398,31 +362,34 @@ class SmartMask:
         noise = torch.stack([row.noise for row in rows])
         # Cells of about a pixel have nothing left to show, and what is recalled is sharp.
         sharp = [
-            row.window.side > SHARP_CELL_PX * 2 * resolution and known is None
+            row.window.side > SHARP_CELL_PX * 2 * resolution and (known is None or known.shown is None)
             for row, known in zip(passes, recalled, strict=False)
         ]
         soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
         views = [(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
-        return [_View(window, drawn, known) for (window, drawn), known in zip(views, recalled, strict=False)]
+        return [View(window, drawn, known) for (window, drawn), known in zip(views, recalled, strict=False)]
 
-    def _read(self, view: _View, request: _Request) -> np.ndarray:
+    def _read(self, view: View, request: Request) -> np.ndarray:
         sampling = self.config.sampling
-        if view.recalled is not None:  # a shape as it is: rain is no specks
-            return to_canvas(view.recalled, view.window, request.size) > sampling.threshold
+        if view.silhouette is not None:  # a shape as it is: rain is no specks
+            return to_canvas(view.silhouette, view.window, request.size) > sampling.threshold
         if request.surface:
             return read_surface(view.soft, view.window, request.size, sampling.threshold)
         return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
 
     def _quality(
-        self, request: _Request, view: _View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None
+        self, request: Request, view: View, mask: np.ndarray, first_mask: np.ndarray | None, guidance: Guidance | None
     ) -> dict[str, float]:
         """What the score is the product of, each 0 to 1; see `masker.ranking`.
 
         stability: IoU of the first and the refined mask (only where there was a second pass).
         guide_fit: IoU of the mask's box with the guide's box, or with the likeliest that a blob stands for (only where
             a person gave a guide).
+        likely: Soft IoU of a recalled shape with what is likely in its box (likewise).
         """
         quality = {"confidence": confidence(view.soft)}
+        if view.recalled is not None and view.recalled.likely is not None:
+            quality["likely"] = view.recalled.likely
         if first_mask is not None:
             quality["stability"] = iou(first_mask, mask)
         if guidance is not None and request.guidance is not None:

@@ -13,7 +13,7 @@ from scipy.ndimage import label
 
 from masker.config import MemoryConfig, MemoryStageConfig
 from masker.layout_encoder import GuideFrame
-from masker.likeliest import likeliest_shape, seen_through, soft_iou
+from masker.likeliest import likeliest_shape, likely_map, overlap_with_likely, seen_through, soft_iou
 from masker.memory import Cue, ShapeMemory, touched_edges
 from masker.model import Conditions, Kept, Prepared
 from masker.placement import PlacementPrior
@@ -131,12 +131,14 @@ def _slab(*columns: tuple[int, int]) -> torch.Tensor:
 def test_the_likeliest_shape_overlaps_most_and_leans_towards_the_mean() -> None:
     left, right, upright = _slab((0, 40)), _slab((56, 96)), _slab((30, 66))
     shapes, chances = torch.stack([left, upright, right]), torch.tensor([0.2, 0.5, 0.3])
-    number, homography = likeliest_shape(chances, shapes, None)
-    assert number == 1
-    assert likeliest_shape(chances, shapes, right)[0] == 2, "what a network holds for likely counts as much"
+    assert likeliest_shape(shapes, likely_map(chances, shapes, None))[0] == 1
+    held = likely_map(chances, shapes, right)
+    assert likeliest_shape(shapes, held)[0] == 2, "what a network holds for likely counts as much"
+    assert overlap_with_likely(right, held) > overlap_with_likely(upright, held) > overlap_with_likely(left, held)
     y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
     leaning = ((x - 48 - (y - 48) * 0.3).abs() < 18).float()
-    number, homography = likeliest_shape(torch.tensor([0.99, 0.01]), torch.stack([upright, left]), leaning)
+    shapes = torch.stack([upright, left])
+    number, homography = likeliest_shape(shapes, likely_map(torch.tensor([0.99, 0.01]), shapes, leaning))
     seen = seen_through(homography, upright, 96)
     assert number == 0 and soft_iou(seen, leaning) > soft_iou(upright, leaning) + 0.05
     rows = (seen > 0.5).float()
@@ -148,7 +150,7 @@ def test_the_likeliest_shape_overlaps_most_and_leans_towards_the_mean() -> None:
 
 def test_a_shape_that_is_right_stays_as_it_is() -> None:
     chair = _slab((0, 24), (0, 96), (0, 20))
-    _, homography = likeliest_shape(torch.ones(1), chair[None], chair)
+    _, homography = likeliest_shape(chair[None], likely_map(torch.ones(1), chair[None], chair))
     assert soft_iou((seen_through(homography, chair, 96) > 0.5).float(), chair) > 0.97
 
 
@@ -215,12 +217,12 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
         request = model._request(scene, "ball", "a red ball", "", guide)
         passes = [model._first_pass(request, guide, torch.Generator().manual_seed(1), True)]
         view = model._look(request, passes)[0]
-        assert (view.recalled is not None) == sharp
-        if view.recalled is not None:
-            inside = (view.recalled > 0.5).mean()
+        assert (view.silhouette is not None) == sharp
+        if view.silhouette is not None:
+            inside = (view.silhouette > 0.5).mean()
             assert inside > 0.05
-            view.recalled[:] = 0
-            view.recalled[100:120, 100:120], view.recalled[150:152, 150:152] = 1, 1
+            view.silhouette[:] = 0
+            view.silhouette[100:120, 100:120], view.silhouette[150:152, 150:152] = 1, 1
             drops = label(model._read(view, request))[1]
             assert drops == 2, "what is recalled keeps its smallest parts"
 
@@ -314,3 +316,20 @@ def test_a_box_shows_a_recalled_silhouette_as_it_was(coded: Path, texts: TextBoo
         for n in range(20)
     ]
     assert max((inside & one).sum() / (inside | one).sum() for one in known) > 0.9
+
+
+def test_candidates_under_a_box_are_compared_with_what_is_likely(coded: Path, texts: TextBook, corpus: Corpus) -> None:
+    scene, model = corpus.scene(corpus.records("val")[0], 2), SmartMask.from_pretrained(coded, texts)
+    model.memory = load_memory(coded)
+    scribble = np.zeros(SIZE.shape, dtype=bool)
+    scribble[90:170, 100:180] = True
+    for guide, compared in (
+        (Guidance.from_box(Box(60, 50, 220, 200), SIZE), True),
+        (Guidance.from_scribble(scribble), False),
+        (None, False),
+    ):
+        found = model.predict(scene, "ball", "a red ball", "", guidance=guide, count=3, seed=StepSeed(7, 3))
+        assert all(("likely" in one.details) == compared for one in found)
+        if compared:
+            best = max(found, key=lambda one: one.details["likely"])
+            assert best.details["candidate"] == 0, "the likeliest is drawn first"
