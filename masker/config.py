@@ -178,6 +178,17 @@ class MemoryConfig(Config):
     aspect: float = Field(1.25, gt=0, description="Width over height of the canvases that shapes are remembered from.")
 
 
+class TracerConfig(Config):
+    """The network that reads masks off scribbles, see `masker.tracer`."""
+
+    cells: int = Field(128, ge=16, description="Along one side of its view.")
+    window: float = Field(1.15, gt=1, description="Side of the view over the longer side of the scribble.")
+    fold: int = Field(2, ge=1, description="So many cells a side become one cell of more channels.")
+    widths: tuple[int, ...] = Field((24, 32, 64, 64), description="Channels per level.")
+    blocks: int = Field(1, ge=1, description="Residual blocks per level and direction.")
+    text_width: int = Field(32, ge=1, description="Width of the summary of T_obj.")
+
+
 class DiffusionConfig(Config):
     """The noise process of training."""
 
@@ -316,6 +327,7 @@ class MaskerConfig(Config):
     placement: str | None = Field(None, description="Weights folder of the placement prior; null: none.")
     surface: str | None = Field(None, description="Weights folder of the surface prior; null: none.")
     memory: str | None = Field(None, description="Folder of remembered shapes; null: none.")
+    tracer: str | None = Field(None, description="Folder of the scribble tracer; what `stage: tracer` exported.")
     start_from: str | list[str] | None = Field(
         None,
         description="Masker folders whose weights a new training starts from; later ones prevail. Of FOLDER#PREFIX, "
@@ -382,6 +394,17 @@ class SurfaceStageConfig(Config):
     fit: FitConfig
 
 
+class TracerStageConfig(Config):
+    """Root config of the tracer stage (`stage: tracer`)."""
+
+    stage: Literal["tracer"] = "tracer"
+    text: TextConfig = TextConfig()
+    tracer: TracerConfig = TracerConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    stretch: float = Field(0.25, ge=0, description="Objects are stretched by up to so much, log, along either axis.")
+    fit: FitConfig
+
+
 class MemoryStageConfig(Config):
     """Root config of the memory stage (`stage: memory`)."""
 
@@ -399,6 +422,7 @@ STAGES: dict[str, type[Config]] = {
     "codes": MaskerConfig,
     "placement": PlacementStageConfig,
     "surface": SurfaceStageConfig,
+    "tracer": TracerStageConfig,
     "memory": MemoryStageConfig,
     "denoiser": MaskerConfig,
     "refiner": MaskerConfig,

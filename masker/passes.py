@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from masker.placing import LikelyBoxes
-from masker.recall import CodeDraw, Recalled
+from masker.recall import CodeDraw
 from masker.windows import Window
 from perception.boxes import Places
 from scene.geometry import Size
@@ -47,14 +47,16 @@ class Pass:
 
 @dataclass(frozen=True)
 class View:
-    """What came of a pass: where it looked, the soft mask that was drawn there, (F, F) or coarser, and what was
-    recalled."""
+    """What came of a pass.
+
+    Attributes:
+        window: Where it looked.
+        soft: The soft mask that was drawn there, (F, F) or coarser.
+        shown: The silhouette that was recalled, as it is to be shown, (`SHOWN_CELLS`, `SHOWN_CELLS`), if one was.
+        likely: How well it fits what is likely under its guide, 0 to 1; None where nobody knows.
+    """
 
     window: Window
     soft: np.ndarray
-    recalled: Recalled | None
-
-    @property
-    def silhouette(self) -> np.ndarray | None:
-        """The recalled one as it is to be shown, (`SHOWN_CELLS`, `SHOWN_CELLS`)."""
-        return None if self.recalled is None else self.recalled.shown
+    shown: np.ndarray | None
+    likely: float | None

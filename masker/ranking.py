@@ -39,8 +39,10 @@ def habits(statistics: SupportStatistics, label: str, mask: np.ndarray, layout: 
 
 
 def ranked(candidates: Sequence[MaskCandidate], guided: bool) -> list[MaskCandidate]:
-    """Best first. Under a guide, all draw the same thing: what most of them agree on is the likeliest ("agreement")."""
-    if guided and len(candidates) > 1:
+    """Best first. Under a guide, all draw the same thing: what most of them agree on is the likeliest ("agreement"),
+    unless each was compared with more than the others ("likely")."""
+    compared = any("likely" in candidate.details for candidate in candidates)
+    if guided and not compared and len(candidates) > 1:
         candidates = [_with_agreement(candidate, candidates) for candidate in candidates]
     return sorted(candidates, key=lambda candidate: -candidate.score)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import GuideFrame, palette_table
+from masker.likeliest import soft_iou
 from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
@@ -26,7 +28,15 @@ from masker.sampling import sample_masks
 from masker.stable_diffusion import clip_texts
 from masker.support import SupportStatistics
 from masker.texts import TextBook
-from masker.weights import load_masker, load_memory, load_placement, load_statistics, load_surfaces
+from masker.tracer import ScribbleTracer, trace
+from masker.weights import (
+    load_masker,
+    load_memory,
+    load_placement,
+    load_statistics,
+    load_surfaces,
+    load_tracer,
+)
 from masker.windows import (
     canvas_window,
     geometry_channels,
@@ -63,6 +73,7 @@ class SmartMask:
         statistics: What training scenes show of each label; a part of the score.
         outliner: Draws surfaces that a box or nothing guides; without one, the mask model does.
         memory: Shapes to recall; without one, all codes are drawn by diffusion.
+        tracer: Reads the first candidate off a scribble; without one, the mask model draws it.
     """
 
     def __init__(
@@ -76,7 +87,9 @@ class SmartMask:
         statistics: SupportStatistics | None = None,
         outliner: Outliner | None = None,
         memory: ShapeMemory | None = None,
+        tracer: ScribbleTracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.statistics, self.outliner, self.memory = statistics, outliner, memory
         self.config, self.codec, self.model, self.texts = config, codec, model, texts
         self.placement = placement
@@ -93,14 +106,23 @@ class SmartMask:
         Raises:
             UserError: the folder or the text encoder's package is missing or does not fit.
         """
-        config, codec, model, facts = load_masker(Path(path))
+        folder = Path(path)
+        config, codec, model, facts = load_masker(folder)
         surfaces = [str(label) for label in facts["surfaces"]]  # type: ignore[attr-defined]
-        public = config.public is not None
-        texts = texts or (clip_texts(Path(path), config.text) if public else TextBook.load(config.text))
-        prior = load_surfaces(Path(path))
-        outliner = None if prior is None else Outliner(prior, texts, surfaces)
-        placement, statistics, memory = load_placement(Path(path)), load_statistics(Path(path)), load_memory(Path(path))
-        return cls(config, codec, model, texts, surfaces, placement, statistics, outliner, memory)
+        texts = texts or (clip_texts(folder, config.text) if config.public else TextBook.load(config.text))
+        prior = load_surfaces(folder)
+        return cls(
+            config,
+            codec,
+            model,
+            texts,
+            surfaces,
+            placement=load_placement(folder),
+            statistics=load_statistics(folder),
+            outliner=None if prior is None else Outliner(prior, texts, surfaces),
+            memory=load_memory(folder),
+            tracer=load_tracer(folder),
+        )
 
     def to(self, device: torch.device) -> None:
         """Moves the mask model and its codec; everything else, candidates included, stays on the CPU."""
@@ -219,6 +241,7 @@ class SmartMask:
             guides = [self._guidance(request, *row) for row in zip(generators, likeliest, strict=True)]
             rows = zip(guides, generators, likeliest, strict=True)
             first = self._look(request, [self._first_pass(request, *row) for row in rows])
+            first = [self._traced(request, *row) for row in zip(guides, first, likeliest, strict=True)]
             masks = [self._read(view, request) for view in first]
             again = self._refined(request, masks, generators)
             for slot, number in enumerate(numbers):
@@ -277,6 +300,17 @@ class SmartMask:
         first = likeliest and sampling.likeliest_first
         told = (sampling.code_draws, sampling.recalled, first) if request.guidance is not None else ()
         return Pass(window, guidance.kind, guide, *self._noise(guidance.kind, sampling.temperature, generator, *told))
+
+    def _traced(self, request: Request, guidance: Guidance | None, view: View, likeliest: bool) -> View:
+        """Under a scribble, what is read off it is shown first, and the others are compared with it."""
+        if self.tracer is None or guidance is None or guidance.kind != "scribble":
+            return view
+        box = guide_box(guidance)
+        window, soft = trace(self.tracer, guidance.map, box, request.embedding, request.size)
+        if likeliest:
+            view = View(window, soft, None, None)
+        mask, read = self._read(view, request), to_canvas(soft, window, request.size)
+        return replace(view, likely=float(soft_iou(torch.from_numpy(mask).float(), torch.from_numpy(read))))
 
     def _noise(
         self,
@@ -366,13 +400,15 @@ class SmartMask:
             for row, known in zip(passes, recalled, strict=False)
         ]
         soft = sample_masks(self.model, conditions, noise, weights, config.diffusion, config.sampling, sharp)
-        views = [(row.window, view.numpy()) for row, view in zip(passes, soft, strict=True)]
-        return [View(window, drawn, known) for (window, drawn), known in zip(views, recalled, strict=False)]
+        return [
+            View(row.window, drawn.numpy(), known.shown if known else None, known.likely if known else None)
+            for row, drawn, known in zip(passes, soft, recalled, strict=False)
+        ]
 
     def _read(self, view: View, request: Request) -> np.ndarray:
         sampling = self.config.sampling
-        if view.silhouette is not None:  # a shape as it is: rain is no specks
-            return to_canvas(view.silhouette, view.window, request.size) > sampling.threshold
+        if view.shown is not None:  # a shape as it is: rain is no specks
+            return to_canvas(view.shown, view.window, request.size) > sampling.threshold
         if request.surface:
             return read_surface(view.soft, view.window, request.size, sampling.threshold)
         return read_mask(view.soft, view.window, request.size, sampling.threshold, sampling.speck_share)
@@ -385,11 +421,11 @@ class SmartMask:
         stability: IoU of the first and the refined mask (only where there was a second pass).
         guide_fit: IoU of the mask's box with the guide's box, or with the likeliest that a blob stands for (only where
             a person gave a guide).
-        likely: Soft IoU of a recalled shape with what is likely in its box (likewise).
+        likely: Soft IoU with what is likely in the box, or with what was read off the scribble (likewise).
         """
         quality = {"confidence": confidence(view.soft)}
-        if view.recalled is not None and view.recalled.likely is not None:
-            quality["likely"] = view.recalled.likely
+        if view.likely is not None:
+            quality["likely"] = view.likely
         if first_mask is not None:
             quality["stability"] = iou(first_mask, mask)
         if guidance is not None and request.guidance is not None:

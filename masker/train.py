@@ -15,6 +15,7 @@ from masker.config import (
     MemoryStageConfig,
     PlacementStageConfig,
     SurfaceStageConfig,
+    TracerStageConfig,
 )
 from masker.weights import load_codec
 from runtime.config import load_stage, save_config
@@ -45,13 +46,16 @@ def train(
     from masker.stages import MODEL_TASKS
     from masker.surface_task import SurfaceTask
     from masker.tasks import CodecTask
+    from masker.tracer_task import TracerTask
 
     settings = load_stage(STAGES, config, overrides)
     corpora = [open_any(folder) for folder in data]
     if isinstance(settings, MemoryStageConfig):
         remember(settings, corpora, out)
         return
-    assert isinstance(settings, CodecConfig | MaskerConfig | PlacementStageConfig | SurfaceStageConfig)
+    assert isinstance(
+        settings, CodecConfig | MaskerConfig | PlacementStageConfig | SurfaceStageConfig | TracerStageConfig
+    )
     task: TrainingTask
     if isinstance(settings, CodecConfig):
         task = codec_task = CodecTask(settings, corpora)
@@ -61,6 +65,8 @@ def train(
         task = PlacementTask(settings, corpora)
     elif isinstance(settings, SurfaceStageConfig):
         task = SurfaceTask(settings, corpora)
+    elif isinstance(settings, TracerStageConfig):
+        task = TracerTask(settings, corpora)
     else:
         task = model_task = MODEL_TASKS[settings.stage](settings, corpora)
         if not resume:

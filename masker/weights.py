@@ -18,13 +18,21 @@ from typing import TypeVar
 from torch import nn
 
 from masker.codec import KLCodec, MaskCodec, MaskVAE
-from masker.config import CodecConfig, MaskerConfig, MemoryStageConfig, PlacementStageConfig, SurfaceStageConfig
+from masker.config import (
+    CodecConfig,
+    MaskerConfig,
+    MemoryStageConfig,
+    PlacementStageConfig,
+    SurfaceStageConfig,
+    TracerStageConfig,
+)
 from masker.memory import ShapeMemory
 from masker.model import MaskModel
 from masker.placement import PlacementPrior
 from masker.stable_diffusion import load_kl_codec
 from masker.support import SupportStatistics
 from masker.surfaces import SurfacePrior
+from masker.tracer import ScribbleTracer
 from runtime.config import Config, load_config, save_config
 from runtime.files import write_json
 from runtime.hub import HUB_ID
@@ -37,6 +45,7 @@ P = TypeVar("P", bound=nn.Module)
 STATISTICS_FILE = "statistics.json"
 PLACEMENT_FILES = ("placement.yaml", "placement.safetensors", STATISTICS_FILE)
 SURFACE_FILES = ("surfaces.yaml", "surfaces.safetensors")
+TRACER_FILES = ("tracer.yaml", "tracer.safetensors")
 MEMORY_FILES = ("memory.yaml", "memory.json", "memory.safetensors")
 
 
@@ -102,7 +111,12 @@ def export_masker(
     if public is not None and not HUB_ID.fullmatch(public.path):
         public = public.model_copy(update={"path": "a local folder"})
     save_config(config.model_copy(update={"start_from": None, "public": public}), out / "masker.yaml")
-    parts = ((config.placement, PLACEMENT_FILES), (config.surface, SURFACE_FILES), (config.memory, MEMORY_FILES))
+    parts = (
+        (config.placement, PLACEMENT_FILES),
+        (config.surface, SURFACE_FILES),
+        (config.memory, MEMORY_FILES),
+        (config.tracer, TRACER_FILES),
+    )
     for folder, names in parts:
         if folder is not None:
             for name in names:
@@ -181,6 +195,22 @@ def load_memory(folder: Path) -> ShapeMemory | None:
     memory = ShapeMemory(config.memory, objects, size, labels, width)
     load_weights(memory, path)
     return memory.eval()
+
+
+def export_tracer(tracer: ScribbleTracer, config: TracerStageConfig, out: Path) -> None:
+    """Writes `tracer.yaml` and `tracer.safetensors` (fp16)."""
+    _export_part("tracer", tracer, config, out)
+
+
+def load_tracer(folder: Path) -> ScribbleTracer | None:
+    """The scribble tracer of a folder; None where it holds none.
+
+    Raises:
+        UserError: its weights do not fit.
+    """
+    return _load_prior(
+        "tracer", folder, TracerStageConfig, lambda config: ScribbleTracer(config.tracer, config.text.width)
+    )
 
 
 def load_statistics(folder: Path) -> SupportStatistics | None:

@@ -217,12 +217,12 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
         request = model._request(scene, "ball", "a red ball", "", guide)
         passes = [model._first_pass(request, guide, torch.Generator().manual_seed(1), True)]
         view = model._look(request, passes)[0]
-        assert (view.silhouette is not None) == sharp
-        if view.silhouette is not None:
-            inside = (view.silhouette > 0.5).mean()
+        assert (view.shown is not None) == sharp
+        if view.shown is not None:
+            inside = (view.shown > 0.5).mean()
             assert inside > 0.05
-            view.silhouette[:] = 0
-            view.silhouette[100:120, 100:120], view.silhouette[150:152, 150:152] = 1, 1
+            view.shown[:] = 0
+            view.shown[100:120, 100:120], view.shown[150:152, 150:152] = 1, 1
             drops = label(model._read(view, request))[1]
             assert drops == 2, "what is recalled keeps its smallest parts"
 
