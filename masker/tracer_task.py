@@ -20,7 +20,7 @@ from masker.sources import MixedSource
 from masker.texts import TextBook
 from masker.tracer import FIRST_RADIUS, LOGIT_LIMIT, ScribbleTracer, seen_in, tracer_inputs, tracer_window
 from masker.weights import export_tracer
-from masker.windows import Window
+from masker.windows import Window, to_canvas
 from runtime.seeding import numpy_rng, seeded
 from scene.corpus.shards import AnyCorpus
 from scene.geometry import Box, Size
@@ -29,6 +29,7 @@ from scene.seeds import derive_seed
 RESOLUTION, FINE = 32, 160  # cells of examples' views: layouts are not looked at, scribbles are drawn on the fine ones
 AROUND = 2.0  # side of these views over the object's longer side, as scribbles are drawn in evaluation
 JITTER = 0.08  # of the tracer's view
+MOST_PX = 256  # along a side of what a scribble is drawn on; more show nothing more in the tracer's cells
 SHEET_EXAMPLES, SHEET_COLUMNS, SHEET_PX = 40, 5, 96
 VALIDATION_EXAMPLES = 256
 OVERLAP_WEIGHT = 0.5
@@ -91,11 +92,14 @@ class TracerTask:
             target, canvas = example.target, inside
         radius = rng.uniform(*config.examples.scribble_radius)
         guide = dilate_cells(target * canvas, radius, config.examples.scribble_noise, rng) * canvas
-        box = Box.from_mask(guide > 0.5)
+        # A small thing's scribble has few pixels, and stairs for corners: it is seen as the canvas has it.
+        side = round(min(example.window.side, MOST_PX))
+        size, whole = Size(side, side), Window(0.0, 0.0, float(side))
+        pixels = [to_canvas(values, whole, size) > 0.5 for values in (guide, canvas, target * canvas)]
+        box = Box.from_mask(pixels[0])
         factor = config.tracer.window * (1 + float(rng.uniform(-1, 1)) * JITTER)
-        size = Size(FINE, FINE)
-        window = tracer_window(box, factor, size) if box is not None else Window(0.0, 0.0, float(FINE))
-        seen, held, mask = (seen_in(values, window, config.tracer.cells) for values in (guide, canvas, target * canvas))
+        window = tracer_window(box, factor, size) if box is not None else whole
+        seen, held, mask = (seen_in(values, window, config.tracer.cells) for values in pixels)
         return (*tracer_inputs(seen, held), torch.from_numpy(mask)[None, None])
 
     def loss(self, model: nn.Module, batch: TracerBatch) -> tuple[Tensor, dict[str, float]]:
