@@ -66,8 +66,11 @@ def asked_colours(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     """
     lowered = plainly(text.lower())
     found: dict[str, list[str]] = {}
-    for mention in vocabulary.find(lowered):
+    mentions = vocabulary.find(lowered)
+    for number, mention in enumerate(mentions):
         before, after = lowered[: mention.start], lowered[mention.end :]
+        if number + 1 < len(mentions) and _names(lowered[mention.end : mentions[number + 1].start]):
+            after = ""
         colour = _before(before) or _within(lowered[mention.start : mention.end], mention.label)
         colour = colour or _after(after) or _asked(before, after)
         if colour is not None:
@@ -86,6 +89,12 @@ def _before(text: str) -> str | None:
             break
         colour = plain_colour(word) or colour  # the first of "black and white" stays
     return colour
+
+
+def _names(between: str) -> bool:
+    """What lies between two names and says a colour belongs to the second: "a boy in a red cap"."""
+    match = _SAID_AFTER.match(between)
+    return match is not None and plain_colour(match["colour"]) is not None and not between[match.end() :].strip()
 
 
 def _within(name: str, label: str) -> str | None:

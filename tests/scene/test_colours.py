@@ -24,6 +24,8 @@ WORLD = Vocabulary(
         ("a cream-coloured cup and a cat", {"cup": ["cream"]}),
         ("could we go navy on the sofa", {"sofa": ["blue"]}),
         ("a sofa should be brown and cats should be beige", {"sofa": ["brown"], "cat": ["beige"]}),
+        ("a cat in a bright red cup", {"cup": ["red"]}),
+        ("a sofa in pink and a cup of white", {"sofa": ["pink"], "cup": ["white"]}),
         ("a red-nosed cat on the sofa", {}),
         ("under an orange sky stands a sofa", {}),
     ],
