@@ -9,16 +9,20 @@ Source: ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from masker.config import PlacementConfig
+from masker.windows import canvas_window, geometry_channels, sample_cells
 from perception.boxes import BoxPrior, Places
 from perception.modulated import ModulatedUNet
+from scene.geometry import Size
 
 PLANES = 4  # masker.windows.geometry_channels
 OUTSIDE = -1e4
@@ -40,6 +44,20 @@ class PlacementInputs:
     geometry: Tensor
     object: Tensor
     context: Tensor
+
+    @classmethod
+    def of_canvas(
+        cls, layout: np.ndarray, labels: Tensor, texts: Mapping[str, Tensor], size: Size, resolution: int
+    ) -> PlacementInputs:
+        """B = 1: a layout on the canvas, int16 (H, W), and the texts as `masker.texts.TextBook.batch` gives them."""
+        window = canvas_window(size)
+        return cls(
+            index=torch.from_numpy(sample_cells(layout, window, resolution)).long()[None],
+            labels=labels,
+            geometry=torch.from_numpy(geometry_channels(window, size, resolution))[None],
+            object=mean_tokens(texts["object_tokens"], texts["object_mask"]),
+            context=mean_tokens(texts["context_tokens"], texts["context_mask"]),
+        )
 
 
 class PlacementPrior(BoxPrior):

@@ -19,7 +19,7 @@ from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
 from masker.passes import Pass, Request, View
-from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
+from masker.placement import PlacementInputs, PlacementPrior
 from masker.placing import LikelyBoxes, guide_box, guide_from_prior, loosened
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
@@ -219,16 +219,8 @@ class SmartMask:
     ) -> Places | None:
         if self.placement is None:
             return None
-        window, resolution = canvas_window(size), self.placement.config.resolution
-        index = sample_cells(layout, window, resolution)
-        inputs = PlacementInputs(
-            index=torch.from_numpy(index).long()[None],
-            labels=labels,
-            geometry=torch.from_numpy(geometry_channels(window, size, resolution))[None],
-            object=mean_tokens(texts["object_tokens"], texts["object_mask"]),
-            context=mean_tokens(texts["context_tokens"], texts["context_mask"]),
-        )
-        return self.placement.places(inputs)
+        resolution = self.placement.config.resolution
+        return self.placement.places(PlacementInputs.of_canvas(layout, labels, texts, size, resolution))
 
     def _batch(self, request: Request, seed: StepSeed, numbers: range) -> list[MaskCandidate | None]:
         """Up to `BATCH` candidates, every step of the sampler one call for all of them; None where one stayed empty."""
