@@ -104,17 +104,32 @@ def signed_distance(guide: np.ndarray, inside: np.ndarray) -> np.ndarray:
         float32 (S, S): distance over sqrt(area of the guide), in units of `DISTANCE_REACH` and cut at -1 and 1; all 0
         without a guide.
     """
-    solid = guide >= 0.5 * max(float(guide.max()), 1e-6)
-    rows, columns = np.flatnonzero(inside.max(axis=1) > 0.5), np.flatnonzero(inside.max(axis=0) > 0.5)
-    if not guide.any() or not len(rows) or not len(columns):
+    solid = continued(guide, inside)
+    if solid is None:
         return np.zeros_like(guide, dtype=np.float32)
-    steps = np.arange(len(guide))
-    solid = solid[steps.clip(rows[0], rows[-1])][:, steps.clip(columns[0], columns[-1])]
     if solid.all() or not solid.any():
         return np.full_like(guide, 1.0 if solid.all() else -1.0, dtype=np.float32)
     signed = np.where(solid, distance_transform_edt(solid) - 0.5, 0.5 - distance_transform_edt(~solid))
     reach = DISTANCE_REACH * float(np.sqrt(solid.sum()))
     return (signed / reach).clip(-1, 1).astype(np.float32)
+
+
+def continued(guide: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    """Where a guide is above half of its maximum, bool (S, S), going on beyond the canvas as at its edge.
+
+    Args:
+        guide: float32 (S, S) in [0, 1].
+        inside: Share of each cell on the canvas, float32 (S, S).
+
+    Returns:
+        None without a guide, or without a canvas.
+    """
+    solid = guide >= 0.5 * max(float(guide.max()), 1e-6)
+    rows, columns = np.flatnonzero(inside.max(axis=1) > 0.5), np.flatnonzero(inside.max(axis=0) > 0.5)
+    if not guide.any() or not len(rows) or not len(columns):
+        return None
+    steps = np.arange(len(guide))
+    return np.asarray(solid[steps.clip(rows[0], rows[-1])][:, steps.clip(columns[0], columns[-1])])
 
 
 @dataclass(frozen=True)

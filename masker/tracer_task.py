@@ -18,7 +18,7 @@ from masker.guides import dilate_cells
 from masker.likeliest import soft_iou
 from masker.sources import MixedSource
 from masker.texts import TextBook
-from masker.tracer import FIRST_RADIUS, LOGIT_LIMIT, ScribbleTracer, seen_in, tracer_inputs, tracer_window
+from masker.tracer import LOGIT_LIMIT, ScribbleTracer, TracerInputs, seen_in, tracer_window
 from masker.weights import export_tracer
 from masker.windows import Window, to_canvas
 from runtime.seeding import numpy_rng, seeded
@@ -39,9 +39,7 @@ OVERLAP_WEIGHT = 0.5
 class TracerBatch:
     """B scribbles as the tracer sees them, the masks to find (B, 1, S, S), and T_obj's embeddings (B, D)."""
 
-    scribble: Tensor
-    distance: Tensor
-    inside: Tensor
+    inputs: TracerInputs
     masks: Tensor
     text: Tensor
 
@@ -78,11 +76,10 @@ class TracerTask:
 
     def _batch(self, examples: Sequence[MaskExample], samples: Sequence[int]) -> TracerBatch:
         rows = [self._row(example, sample) for example, sample in zip(examples, samples, strict=True)]
-        scribble, distance, inside, masks = (torch.cat(column) for column in zip(*rows, strict=True))
         text = torch.stack([self.texts.pooled(example.object) for example in examples])
-        return TracerBatch(scribble, distance, inside, masks, text)
+        return TracerBatch(TracerInputs.stack([row for row, _ in rows]), torch.cat([mask for _, mask in rows]), text)
 
-    def _row(self, example: MaskExample, sample: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _row(self, example: MaskExample, sample: int) -> tuple[TracerInputs, Tensor]:
         """A scribble drawn round an object that is stretched a little, in the view that it frames."""
         config, rng = self.config, numpy_rng(derive_seed(self.config.fit.seed, "tracer example", sample))
         across, down = np.exp(rng.uniform(-config.stretch, config.stretch, 2))
@@ -100,7 +97,7 @@ class TracerTask:
         factor = config.tracer.window * (1 + float(rng.uniform(-1, 1)) * JITTER)
         window = tracer_window(box, factor, size) if box is not None else whole
         seen, held, mask = (seen_in(values, window, config.tracer.cells) for values in pixels)
-        return (*tracer_inputs(seen, held), torch.from_numpy(mask)[None, None])
+        return TracerInputs.of(seen, held, config.tracer.fold), torch.from_numpy(mask)[None, None]
 
     def loss(self, model: nn.Module, batch: TracerBatch) -> tuple[Tensor, dict[str, float]]:
         """See `runtime.training.TrainingTask`."""
@@ -110,9 +107,9 @@ class TracerTask:
 
     def _terms(self, model: nn.Module, batch: TracerBatch) -> tuple[Tensor, Tensor]:
         """Cross entropy a cell of the scribble, and soft IoU, (B,) each."""
-        logits = model(batch.scribble, batch.distance, batch.inside, batch.text).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        logits = model(batch.inputs, batch.text).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         entropy = nn.functional.binary_cross_entropy_with_logits(logits, batch.masks, reduction="none")
-        drawn = batch.scribble.mean((1, 2, 3)).clamp_min(1e-2)
+        drawn = batch.inputs.scribble.mean((1, 2, 3)).clamp_min(1e-2)
         overlaps = [soft_iou(soft, mask) for soft, mask in zip(logits[:, 0].sigmoid(), batch.masks[:, 0], strict=True)]
         return entropy.mean((1, 2, 3)) / drawn, torch.stack(overlaps)
 
@@ -126,8 +123,8 @@ class TracerTask:
             batch = self._batch([self.held_out.example(sample) for sample in samples], samples)
             truth = batch.masks > 0.5
             for found, logits in (
-                (traced, self.tracer(batch.scribble, batch.distance, batch.inside, batch.text)),
-                (eroded, batch.distance - FIRST_RADIUS),
+                (traced, self.tracer(batch.inputs, batch.text)),
+                (eroded, batch.inputs.distance - batch.inputs.radius.view(-1, 1, 1, 1)),
             ):
                 shared, either = (logits > 0) & truth, (logits > 0) | truth
                 found.append(shared.sum((1, 2, 3)) / either.sum((1, 2, 3)).clamp_min(1))
@@ -139,9 +136,9 @@ class TracerTask:
         samples = range(SHEET_EXAMPLES)
         examples = [self.held_out.example(sample) for sample in samples]
         batch = self._batch(examples, samples)
-        soft = model(batch.scribble, batch.distance, batch.inside, batch.text).sigmoid()
+        soft = model(batch.inputs, batch.text).sigmoid()
         tiles = []
-        for example, *maps in zip(examples, batch.scribble, soft, batch.masks, strict=True):
+        for example, *maps in zip(examples, batch.inputs.scribble, soft, batch.masks, strict=True):
             row = np.concatenate([one[0].numpy() for one in maps], axis=1)
             tile = Image.fromarray((row * 255).astype(np.uint8)).resize((3 * SHEET_PX, SHEET_PX))
             ImageDraw.Draw(tile).text((2, 0), example.label, fill=128)
