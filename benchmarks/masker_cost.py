@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
 from masker.codec import KLCodec
-from masker.config import STAGES, MaskerConfig
+from masker.stage_config import STAGES, MaskerConfig
 from masker.weights import build_model
 from runtime.assets import asset_dir
 from runtime.config import load_stage

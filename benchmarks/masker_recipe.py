@@ -31,11 +31,12 @@ import torch
 from torch import nn
 
 from masker.cases import Case, choose_groups
-from masker.config import ExamplesConfig, GuidanceWeights, MaskerConfig, SamplingConfig
+from masker.config import ExamplesConfig, GuidanceWeights, SamplingConfig
 from masker.examples import ExampleSource, MaskExample
 from masker.guides import GuideForm
 from masker.model import MaskModel
 from masker.sampling import sample_masks
+from masker.stage_config import MaskerConfig
 from masker.tasks import DenoiserTask
 from masker.texts import TextBook
 from masker.weights import load_masker

@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from masker.config import PlacementStageConfig
 from masker.examples import PlacedExample
 from masker.placement import PlacementInputs, PlacementPrior, mean_tokens
 from masker.sources import MixedSource
+from masker.stage_config import PlacementStageConfig
 from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.weights import STATISTICS_FILE, export_placement

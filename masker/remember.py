@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from masker.config import MemoryStageConfig
 from masker.layout_encoder import GuideFrame
 from masker.memory import ShapeMemory, place_of
 from masker.readout import lift_thin_parts
 from masker.recall import SHOWN_CELLS
 from masker.shape_code import in_frame
 from masker.sources import MixedSource
+from masker.stage_config import MemoryStageConfig
 from masker.tasks import stack
 from masker.texts import TextBook
 from masker.weights import export_memory, load_masker

@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from masker.codec import MaskCodec, MaskVAE
-from masker.config import MaskerConfig
 from masker.examples import ExampleSource, MaskExample
 from masker.guides import FORMS
 from masker.model import Conditions, Kept, MaskModel, SilhouetteModel
 from masker.sampling import sample_masks
 from masker.sources import MixedSource
+from masker.stage_config import MaskerConfig
 from runtime.seeding import numpy_rng, torch_generator
 from scene.layout import label_colour
 from scene.seeds import derive_seed

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from masker.codec import KLCodec, MaskVAE
-from masker.config import MaskerConfig
 from masker.examples import guide_distance
 from masker.guides import dilate_cells
 from masker.layout_encoder import GuideFrame, palette_table
@@ -26,6 +25,7 @@ from masker.readout import read_mask, read_surface
 from masker.recall import CodeDraw, with_codes
 from masker.sampling import sample_masks
 from masker.stable_diffusion import clip_texts
+from masker.stage_config import MaskerConfig
 from masker.support import SupportStatistics
 from masker.texts import TextBook
 from masker.tracer import ScribbleTracer, trace

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from masker.codec import KLCodec
-from masker.config import MaskerConfig, PublicConfig, StableDiffusionConfig, TextConfig
+from masker.config import PublicConfig, StableDiffusionConfig, TextConfig
+from masker.stage_config import MaskerConfig
 from masker.texts import TextBook
 from perception.text import TextFeatures
 from runtime.hub import Source, fetch, present

@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from masker.config import SurfaceStageConfig
 from masker.examples import SurfaceExample
 from masker.placement import mean_tokens
 from masker.sources import MixedSource
+from masker.stage_config import SurfaceStageConfig
 from masker.surfaces import (
     SurfaceInputs,
     SurfacePrior,

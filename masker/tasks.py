@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from masker.codec import KLCodec, MaskVAE, codec_loss
-from masker.config import CodecConfig, MaskerConfig
 from masker.examples import MaskExample
 from masker.layout_encoder import palette_table
 from masker.model import Conditions, Kept, MaskModel, Prepared, pooled
@@ -28,6 +27,7 @@ from masker.stable_diffusion import (
     start_from_unet,
     with_unet_config,
 )
+from masker.stage_config import CodecConfig, MaskerConfig
 from masker.texts import TextBook
 from masker.weights import build_model, export_codec, export_masker, load_codec
 from perception.diffusion import NoiseProcess, spread_timesteps

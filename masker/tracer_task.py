@@ -12,11 +12,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from masker.config import TracerStageConfig
 from masker.examples import MaskExample
 from masker.guides import dilate_cells
 from masker.likeliest import soft_iou
 from masker.sources import MixedSource
+from masker.stage_config import TracerStageConfig
 from masker.texts import TextBook
 from masker.tracer import LOGIT_LIMIT, ScribbleTracer, TracerInputs, seen_in, tracer_window
 from masker.weights import export_tracer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from masker.config import (
+from masker.stage_config import (
     STAGES,
     CodecConfig,
     MaskerConfig,
@@ -32,7 +32,7 @@ def train(
     """Trains one stage of the mask model; deployable weights end in `out/export`.
 
     Args:
-        config: YAML whose `stage` is one of `masker.config.STAGES`.
+        config: YAML whose `stage` is one of `masker.stage_config.STAGES`.
         data: Corpus folders or folders of shards; examples are mixed by `examples.corpus_shares`.
         out: Run folder: snapshots, sheets, log, export.
         overrides: `a.b=c` settings.

@@ -18,7 +18,11 @@ from typing import TypeVar
 from torch import nn
 
 from masker.codec import KLCodec, MaskCodec, MaskVAE
-from masker.config import (
+from masker.memory import ShapeMemory
+from masker.model import MaskModel
+from masker.placement import PlacementPrior
+from masker.stable_diffusion import load_kl_codec
+from masker.stage_config import (
     CodecConfig,
     MaskerConfig,
     MemoryStageConfig,
@@ -26,10 +30,6 @@ from masker.config import (
     SurfaceStageConfig,
     TracerStageConfig,
 )
-from masker.memory import ShapeMemory
-from masker.model import MaskModel
-from masker.placement import PlacementPrior
-from masker.stable_diffusion import load_kl_codec
 from masker.support import SupportStatistics
 from masker.surfaces import SurfacePrior
 from masker.tracer import ScribbleTracer

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from masker.codec import MaskVAE
-from masker.config import CodecConfig, MaskerConfig, MaskVAEConfig, TextConfig
+from masker.config import MaskVAEConfig, TextConfig
+from masker.stage_config import CodecConfig, MaskerConfig
 from masker.texts import TextBook
 from masker.weights import export_codec
 from perception.text import TextFeatures

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import label
 
-from masker.config import MemoryConfig, MemoryStageConfig
+from masker.config import MemoryConfig
 from masker.layout_encoder import GuideFrame
 from masker.likeliest import likeliest_shape, likely_map, overlap_with_likely, seen_through, soft_iou
 from masker.memory import Cue, ShapeMemory, touched_edges
@@ -20,6 +20,7 @@ from masker.placement import PlacementPrior
 from masker.recall import framed, smoothed
 from masker.remember import remember
 from masker.smartmask import SmartMask
+from masker.stage_config import MemoryStageConfig
 from masker.texts import TextBook
 from masker.weights import build_model, export_masker, load_codec, load_memory
 from masker.windows import geometry_channels, sample_coverage, window_round

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from masker.config import ExamplesConfig, PlacementConfig, PlacementStageConfig
+from masker.config import ExamplesConfig, PlacementConfig
 from masker.placement import PlacementInputs, PlacementPrior
 from masker.placement_task import PlacementTask
 from masker.placing import LikelyBoxes, loosened, moved
+from masker.stage_config import PlacementStageConfig
 from masker.texts import TextBook
 from masker.weights import load_placement
 from perception.boxes import draw, split_boxes

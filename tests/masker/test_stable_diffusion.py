@@ -11,11 +11,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from masker.codec import KLCodec
-from masker.config import STAGES, MaskerConfig
 from masker.denoiser import StableDiffusionDenoiser
 from masker.sampling import sample_latents
 from masker.smartmask import SmartMask
 from masker.stable_diffusion import ClipText, clip_texts, find_weights
+from masker.stage_config import STAGES, MaskerConfig
 from masker.tasks import DenoiserTask
 from masker.train import train
 from masker.weights import build_model

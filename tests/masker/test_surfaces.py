@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from masker.config import SurfaceConfig, SurfaceStageConfig
+from masker.config import SurfaceConfig
 from masker.outlining import Outliner
+from masker.stage_config import SurfaceStageConfig
 from masker.surface_task import SurfaceTask
 from masker.surfaces import SurfacePrior, box_hint, column_places, draw_outline, read_outline, runs
 from masker.texts import TextBook

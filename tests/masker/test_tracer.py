@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from masker.config import TracerConfig, TracerStageConfig
+from masker.config import TracerConfig
 from masker.guides import dilate_cells
 from masker.placing import guide_box
 from masker.smartmask import SmartMask
+from masker.stage_config import TracerStageConfig
 from masker.texts import TextBook
 from masker.tracer import DISCS, ScribbleTracer, TracerInputs, granulometry, trace
 from masker.tracer_task import TracerTask

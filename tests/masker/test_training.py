@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import nn
 
-from masker.config import STAGES, CodecConfig
 from masker.smartmask import SmartMask
+from masker.stage_config import STAGES, CodecConfig
 from masker.stages import OneShotTask, SilhouetteTask
 from masker.tasks import CodecTask, DenoiserTask
 from masker.texts import TextBook

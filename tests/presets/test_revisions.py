@@ -9,8 +9,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from masker.config import STAGES, MaskerConfig
 from masker.stable_diffusion import find_weights
+from masker.stage_config import STAGES, MaskerConfig
 from orchestrator import assemble
 from orchestrator.assemble import ROOMS, SEGMENTER, load_segmenter, notices, public_folders, public_sources
 from orchestrator.checkup import examine, look_at_machine
