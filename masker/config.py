@@ -178,14 +178,12 @@ class MemoryConfig(Config):
 
 
 class TracerConfig(Config):
-    """The network that reads masks off scribbles, see `masker.tracer`."""
+    """The network that reads off a scribble how thickly it was drawn, see `masker.tracer`."""
 
     cells: int = Field(128, ge=16, description="Along one side of its view.")
     window: float = Field(1.15, gt=1, description="Side of the view over the longer side of the scribble.")
-    fold: int = Field(2, ge=1, description="So many cells a side become one cell of more channels.")
-    widths: tuple[int, ...] = Field((24, 32, 64, 64), description="Channels per level.")
-    blocks: int = Field(1, ge=1, description="Residual blocks per level and direction.")
-    text_width: int = Field(32, ge=1, description="Width of the summary of T_obj.")
+    hidden: int = Field(64, ge=1, description="Width of the two hidden layers.")
+    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 class DiffusionConfig(Config):

@@ -297,8 +297,7 @@ class SmartMask:
         """Under a scribble, what is read off it is shown first, and the others are compared with it."""
         if self.tracer is None or guidance is None or guidance.kind != "scribble":
             return view
-        box = guide_box(guidance)
-        window, soft = trace(self.tracer, guidance.map, box, request.embedding, request.size)
+        window, soft = trace(self.tracer, guidance.map, guide_box(guidance), request.size)
         if likeliest:
             view = View(window, soft, None, None)
         mask, read = self._read(view, request), to_canvas(soft, window, request.size)

@@ -116,10 +116,10 @@ class TracerStageConfig(Config):
     """Root config of the tracer stage (`stage: tracer`)."""
 
     stage: Literal["tracer"] = "tracer"
-    text: TextConfig = TextConfig()
     tracer: TracerConfig = TracerConfig()
     examples: ExamplesConfig = ExamplesConfig()
     stretch: float = Field(0.25, ge=0, description="Objects are stretched by up to so much, log, along either axis.")
+    pool: int = Field(12000, ge=1, description="It learns on so many prepared scribbles, 150 bytes each.")
     fit: FitConfig
 
 

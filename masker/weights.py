@@ -208,9 +208,7 @@ def load_tracer(folder: Path) -> ScribbleTracer | None:
     Raises:
         UserError: its weights do not fit.
     """
-    return _load_prior(
-        "tracer", folder, TracerStageConfig, lambda config: ScribbleTracer(config.tracer, config.text.width)
-    )
+    return _load_prior("tracer", folder, TracerStageConfig, lambda config: ScribbleTracer(config.tracer))
 
 
 def load_statistics(folder: Path) -> SupportStatistics | None:

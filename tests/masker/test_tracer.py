@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from masker.placing import guide_box
 from masker.smartmask import SmartMask
 from masker.stage_config import TracerStageConfig
 from masker.texts import TextBook
-from masker.tracer import DISCS, ScribbleTracer, TracerInputs, granulometry, trace
+from masker.tracer import DISCS, NUMBERS, ScribbleTracer, scribble_numbers, trace
 from masker.tracer_task import TracerTask
 from masker.weights import build_model, export_masker, load_codec, load_tracer
 from masker.windows import to_canvas
@@ -23,79 +22,87 @@ from runtime.config import validate
 from runtime.training import fit
 from scene.corpus.store import Corpus
 from scene.errors import UserError
+from scene.geometry import Box
 from scene.guidance import Guidance
 from scene.seeds import StepSeed
 
-from .conftest import SIZE, TEXT, fake_encode, masker_config
-
-TINY = {"cells": 64, "widths": [16, 16], "text_width": 8}
+from .conftest import SIZE, masker_config
 
 
-def _settings(samples: int) -> TracerStageConfig:
-    fitting = {"batch_size": 4, "total_samples": samples, "learning_rate": 3e-3, "warmup_samples": 8,
-               "ema_decay": None, "sheet_every": samples, "log_every": samples}  # fmt: skip
-    settings = {"stage": "tracer", "text": TEXT.model_dump(), "tracer": TINY, "fit": fitting}
+def _settings() -> TracerStageConfig:
+    fitting = {"batch_size": 32, "total_samples": 8000, "learning_rate": 3e-3, "warmup_samples": 100,
+               "ema_decay": None, "sheet_every": 8000, "log_every": 8000}  # fmt: skip
+    settings = {"stage": "tracer", "tracer": {"cells": 64, "hidden": 16}, "pool": 60, "fit": fitting}
     return validate(TracerStageConfig, settings, "test")
 
 
 @pytest.fixture(scope="module")
 def trained(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tracer")
-    config = _settings(320)
-    fit(TracerTask(config, [corpus], TextBook(TEXT, fake_encode)), config.fit, out)
+    out, config = tmp_path_factory.mktemp("tracer"), _settings()
+    fit(TracerTask(config, [corpus], progress=False), config.fit, out)
     return out
 
 
-def _scribble(radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _scribble(radius: float, left: int = 90) -> tuple[np.ndarray, np.ndarray]:
     """A box on the canvas and the scribble round it."""
     solid = np.zeros(SIZE.shape, dtype=np.float32)
-    solid[80:160, 90:200] = 1
+    solid[80:160, left : left + 110] = 1
     return solid > 0.5, dilate_cells(solid, radius) > 0.5
 
 
-def test_at_first_every_scribble_is_eroded_by_the_mean_radius() -> None:
-    tracer = ScribbleTracer(TracerConfig(), TEXT.width).eval()
-    truth, drawn = _scribble(0.09)
+@pytest.mark.parametrize("left", [90, 0, SIZE.width - 110])
+def test_at_first_every_scribble_is_eroded_by_the_mean_radius(left: int) -> None:
+    """Wherever it lies: what the canvas cuts goes on beyond it."""
+    truth, drawn = _scribble(0.09, left)
     guide = Guidance.from_scribble(drawn)
-    window, soft = trace(tracer, guide.map, guide_box(guide), torch.zeros(TEXT.width), SIZE)
+    window, soft = trace(ScribbleTracer(TracerConfig()).eval(), guide.map, guide_box(guide), SIZE)
     found = to_canvas(soft, window, SIZE) > 0.5
     assert (found & truth).sum() / (found | truth).sum() > 0.9
 
 
-def test_a_granulometry_tells_the_radius() -> None:
-    spectra = []
+def test_a_scribble_over_everything_is_taken_as_it_is() -> None:
+    everything = np.ones(SIZE.shape, dtype=np.float32)
+    window, soft = trace(ScribbleTracer(TracerConfig()).eval(), everything, Box(0, 0, *SIZE), SIZE)
+    assert (to_canvas(soft, window, SIZE) > 0.5).all()
+    assert scribble_numbers(np.zeros((32, 32), np.float32), np.ones((32, 32), np.float32)) is None
+
+
+def test_a_thin_scribble_leaves_something() -> None:
+    line = np.zeros(SIZE.shape, dtype=bool)
+    line[100:103, 40:280] = True
+    guide = Guidance.from_scribble(line)
+    window, soft = trace(ScribbleTracer(TracerConfig()).eval(), guide.map, guide_box(guide), SIZE)
+    assert (to_canvas(soft, window, SIZE) > 0.5).sum() > 100
+
+
+def test_numbers_tell_the_radius() -> None:
+    taken = []
     for radius in (0.04, 0.08, 0.14):
-        solid = np.zeros((128, 128), dtype=np.float32)
-        solid[40:88, 30:98] = 1
-        thickness, spectrum = granulometry(dilate_cells(solid, radius) > 0.5)
-        spectra.append(spectrum)
-        assert (np.diff(spectrum) >= -0.01).all() and thickness.max() == 1
-    gone = [next(disc for disc, share in zip(DISCS, spectrum, strict=True) if share > 0.004) for spectrum in spectra]
+        solid = np.zeros((256, 256), dtype=np.float32)
+        solid[80:176, 60:196] = 1
+        numbers = scribble_numbers(dilate_cells(solid, radius), np.ones_like(solid))
+        assert numbers is not None and numbers.shape == (NUMBERS,)
+        assert numbers[-1] == pytest.approx(np.log(0.075), abs=0.12), "whatever it was"
+        taken.append(numbers[: len(DISCS)])
+        assert (np.diff(taken[-1]) >= -0.01).all()
+    gone = [next(disc for disc, share in zip(DISCS, shares, strict=True) if share > 0.0055) for shares in taken]
     assert gone[0] < gone[1] < gone[2], "a rounded corner survives discs up to its radius"
-    nothing, everything = (granulometry(np.full((32, 32), full)) for full in (False, True))
-    assert nothing[1].min() == 1 and everything[1].max() == 0 and everything[0].min() == 1
 
 
-def test_the_stage_learns_and_exports(trained: Path, corpus: Corpus, texts: TextBook) -> None:
+def test_the_stage_learns_and_exports(trained: Path, corpus: Corpus) -> None:
     tracer = load_tracer(trained / "export")
-    assert tracer is not None and tracer.config.cells == 64
+    assert tracer is not None and tracer.config.hidden == 16
     assert list((trained / "sheets").glob("*.png")) and (trained / "sheets" / "validation.jsonl").is_file()
-    task = TracerTask(_settings(320), [corpus], texts)
-    before = task.validation()
-    task.tracer.load_state_dict(tracer.state_dict())
-    after = task.validation()
-    assert before["traced"] == pytest.approx(before["eroded"], abs=1e-3)
-    assert after["eroded"] == before["eroded"] and after["traced"] > before["traced"] + 0.001
+    task = TracerTask(_settings(), [corpus], progress=False)
+    everything = task.batch(range(60))
+    untrained, learnt = (float(task.loss(model, everything)[0]) for model in (task.tracer.eval(), tracer))
+    assert learnt < 0.8 * untrained
 
 
-def test_examples_depend_on_their_number_alone(corpus: Corpus, texts: TextBook) -> None:
-    task = TracerTask(_settings(8), [corpus], texts)
-    alone, among = task.batch([5]), task.batch([3, 5])
-    assert torch.equal(alone.masks[0], among.masks[1]) and torch.equal(alone.text[0], among.text[1])
-    for field in fields(TracerInputs):
-        assert torch.equal(getattr(alone.inputs, field.name)[0], getattr(among.inputs, field.name)[1])
-    scribble, mask = alone.inputs.scribble[0, 0], alone.masks[0, 0]
-    assert (scribble >= (mask > 0.99)).float().mean() > 0.95, "a scribble goes round its object"
+def test_samples_depend_on_their_number_alone(corpus: Corpus) -> None:
+    task = TracerTask(_settings(), [corpus], progress=False)
+    alone, among = task.batch([5 + 60]), task.batch([3, 5])
+    assert torch.equal(alone.numbers[0], among.numbers[1]) and torch.equal(alone.radius[0], among.radius[1])
 
 
 def test_a_spoilt_tracer_is_refused(trained: Path, tmp_path: Path) -> None:
