@@ -119,7 +119,10 @@ def with_codes(
 
 
 def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | None, frame: GuideFrame) -> Recalled:
-    """The first shape that comes to mind, or the likeliest of all that do.
+    """The shape that chance brings to mind, or the likeliest of all that come.
+
+    Where no network holds anything for likely, what comes to mind most readily is: its words and its place tell more
+    of its pose than the mean of all shapes does.
 
     Args:
         memory, cue, draw: What is recalled.
@@ -128,13 +131,15 @@ def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | Non
     """
     likely = None
     if draw.compared:
-        chances, shapes = memory.readiest(cue, draw.compared)
+        chances, shapes = memory.readiest(cue, 1 if drawn is None else draw.compared)
         likely = likely_map(chances, shapes, drawn)
-    if likely is not None and draw.likeliest:
+    if likely is None or not draw.likeliest:
+        shape = smoothed(memory.recall(cue, draw.chances)[0])
+    elif drawn is None:
+        shape = smoothed(shapes[0])
+    else:
         number, homography = likeliest_shape(shapes, likely)
         shape = seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
-    else:
-        shape = smoothed(memory.recall(cue, draw.chances)[0])
     fit = None if likely is None else overlap_with_likely(shape, likely)
     return Recalled(shape, fit, in_view(shape, frame) if draw.form == "box" else None)
 

@@ -220,6 +220,7 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
         view = model._look(request, passes)[0]
         assert (view.shown is not None) == sharp
         if view.shown is not None:
+            assert view.likely is not None and view.likely > 0.9, "what comes to mind first is what is likely"
             inside = (view.shown > 0.5).mean()
             assert inside > 0.05
             view.shown[:] = 0
