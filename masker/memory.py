@@ -15,6 +15,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from masker.shape_prior import place_on_canvas
 from perception.remembering import come_to_mind, laid_end_to_end, nth_file, text_directions, word_logits
 
 PLACE_NUMBERS = 5  # log half-width, log half-height in the view; canvas x, canvas y, log2 of the view's share of it
+KEPT_SHAPES = 1024  # silhouettes that stay unpacked, about 10 MB
 CENTER_OF = 40  # remembered objects
 EDGE_AT = 0.99  # a box that reaches so far towards an edge of the canvas, from -1 to 1, is taken to be cut by it
 RAW_DEFLATE = -15  # zlib without header and checksum
@@ -171,7 +173,7 @@ class ShapeMemory(nn.Module):
         return torch.from_numpy(np.asarray([self.shape(number) for number in numbers.tolist()], dtype=np.float32))
 
     def shape(self, number: int) -> np.ndarray:
-        """Silhouette `number`, bool (S, S)."""
+        """Silhouette `number`, bool (S, S), not to be written to."""
         return _unpacked(nth_file(self.shapes, self.starts, number), self.config.side)
 
 
@@ -183,10 +185,13 @@ def _packed(shape: np.ndarray) -> bytes:
     return coder.compress(np.packbits(changed).tobytes()) + coder.flush()
 
 
+@lru_cache(KEPT_SHAPES)  # the candidates of one object recall much the same
 def _unpacked(data: bytes, side: int) -> np.ndarray:
     bits = np.frombuffer(zlib.decompress(data, RAW_DEFLATE), dtype=np.uint8)
     changed = np.unpackbits(bits, count=side * side).reshape(side, side)
-    return np.logical_xor.accumulate(changed.astype(bool), axis=0)
+    shape = np.logical_xor.accumulate(changed.astype(bool), axis=0)
+    shape.flags.writeable = False
+    return shape
 
 
 def place_of(frame: GuideFrame, geometry: Tensor) -> Tensor:

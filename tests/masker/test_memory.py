@@ -275,7 +275,7 @@ def test_boxes_and_blobs_recall_and_scribbles_do_not(
     if kind == "box":
         assert memory is not None
         assert model.model.shape_prior is not None and model.model.shape_prior.code is not None
-        shapes = torch.stack([smoothed(torch.from_numpy(memory.shape(n))) for n in range(20)])[:, None]
+        shapes = torch.stack([smoothed(torch.tensor(memory.shape(n))) for n in range(20)])[:, None]
         kept = model.model.shape_prior.code.read(framed(model.model.shape_prior, shapes))
         assert torch.cdist(codes(memory)[1:], kept).min() < 1e-3, "a code that comes to mind is one that is kept"
 
