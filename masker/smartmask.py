@@ -11,18 +11,17 @@ import torch
 
 from masker.codec import KLCodec, MaskVAE
 from masker.examples import guide_distance
-from masker.guides import dilate_cells
 from masker.layout_encoder import GuideFrame, palette_table
 from masker.likeliest import soft_iou
 from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, MaskModel
 from masker.outlining import Outliner
-from masker.passes import Pass, Request, View
+from masker.passes import Pass, PassMaker, Request, View
 from masker.placement import PlacementInputs, PlacementPrior
-from masker.placing import LikelyBoxes, guide_box, guide_from_prior, loosened
+from masker.placing import LikelyBoxes, guide_box
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
-from masker.recall import CodeDraw, with_codes
+from masker.recall import with_codes
 from masker.sampling import sample_masks
 from masker.stable_diffusion import clip_texts
 from masker.stage_config import MaskerConfig
@@ -38,7 +37,6 @@ from masker.weights import (
     load_tracer,
 )
 from masker.windows import (
-    canvas_window,
     geometry_channels,
     inside_view,
     sample_cells,
@@ -50,12 +48,11 @@ from perception.boxes import Places
 from runtime.seeding import torch_generator
 from scene.candidates import MaskCandidate
 from scene.errors import ModelError
-from scene.geometry import Box, Size
+from scene.geometry import Size
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
 from scene.seeds import StepSeed
 
-ZOOM_WORTHWHILE = 0.8  # a window nearly as large as the canvas adds nothing
 MIN_MASK_PX = 12
 SHARP_CELL_PX = 1.5
 BATCH = 4
@@ -123,6 +120,13 @@ class SmartMask:
             memory=load_memory(folder),
             tracer=load_tracer(folder),
         )
+
+    @property
+    def passes(self) -> PassMaker:
+        """What says where to look and what to be guided by."""
+        codec = self.codec
+        latent = (codec.latent_channels, codec.latent_size, codec.latent_size)
+        return PassMaker(self.config, self.model.fine, latent, self.model.code_width)
 
     def to(self, device: torch.device) -> None:
         """Moves the mask model and its codec; everything else, candidates included, stays on the CPU."""
@@ -230,9 +234,9 @@ class SmartMask:
                 break
             generators = [torch_generator(seed.derive("mask", number, attempt)) for number in numbers]
             likeliest = [number == 0 and attempt == 0 for number in numbers]
-            guides = [self._guidance(request, *row) for row in zip(generators, likeliest, strict=True)]
+            guides = [self.passes.guidance(request, *row) for row in zip(generators, likeliest, strict=True)]
             rows = zip(guides, generators, likeliest, strict=True)
-            first = self._look(request, [self._first_pass(request, *row) for row in rows])
+            first = self._look(request, [self.passes.first(request, *row) for row in rows])
             first = [self._traced(request, *row) for row in zip(guides, first, likeliest, strict=True)]
             masks = [self._read(view, request) for view in first]
             again = self._refined(request, masks, generators)
@@ -261,38 +265,6 @@ class SmartMask:
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _guidance(self, request: Request, generator: torch.Generator, likeliest: bool) -> Guidance | None:
-        """What guides this candidate: the person's hint, one near it, or a box: that a blob stands for, or from the
-        placement prior."""
-        given, places = request.guidance, request.places
-        if given is not None and request.boxes is not None:
-            given = request.boxes.guide(request.size, given.tightness, None if likeliest else generator) or given
-        if given is not None:
-            return given if given.tightness == 1 else loosened(given, places, request.size, generator)
-        return (
-            guide_from_prior(places, request.size, generator, self.config.sampling.placement_top_p) if places else None
-        )
-
-    def _first_pass(
-        self, request: Request, guidance: Guidance | None, generator: torch.Generator, likeliest: bool
-    ) -> Pass:
-        """The whole canvas when nothing guides, else straight a window round the guide.
-
-        Under a person's guide the first candidate shows the `likeliest` shape; the others are there for variety.
-        """
-        sampling, fine = self.config.sampling, self.model.fine
-        if guidance is None:
-            # Where a surface lies is no matter of taste: no diversity wanted.
-            temperature = sampling.temperature if request.surface else sampling.free_temperature
-            guide = np.zeros((fine, fine), dtype=np.float32)
-            return Pass(canvas_window(request.size), "none", guide, *self._noise("none", temperature, generator))
-        factor = self.config.examples.window[guidance.kind]
-        window = window_round(guide_box(guidance), factor, request.size)
-        guide = sample_coverage(guidance.map, window, fine, supersample=2)
-        first = likeliest and sampling.likeliest_first
-        told = (sampling.code_draws, sampling.recalled, first) if request.guidance is not None else ()
-        return Pass(window, guidance.kind, guide, *self._noise(guidance.kind, sampling.temperature, generator, *told))
-
     def _traced(self, request: Request, guidance: Guidance | None, view: View, likeliest: bool) -> View:
         """Under a scribble, what is read off it is shown first, and the others are compared with it."""
         if self.tracer is None or guidance is None or guidance.kind != "scribble":
@@ -303,25 +275,6 @@ class SmartMask:
         mask, read = self._read(view, request), to_canvas(soft, window, request.size)
         return replace(view, likely=float(soft_iou(torch.from_numpy(mask).float(), torch.from_numpy(read))))
 
-    def _noise(
-        self,
-        form: str,
-        temperature: float,
-        generator: torch.Generator,
-        draws: int = 1,
-        compared: int = 0,
-        likeliest: bool = False,
-    ) -> tuple[torch.Tensor, CodeDraw]:
-        # Less noise to start from than the model was trained on: samples nearer to the mode. Measured on
-        # validation objects: raggedness of a young model falls, IoU under guides rises.
-        codec, sampling = self.codec, self.config.sampling
-        shape = (codec.latent_channels, codec.latent_size, codec.latent_size)
-        first = temperature * torch.randn(shape, generator=generator)
-        code = sampling.code_temperature * torch.randn((draws, self.model.code_width), generator=generator)
-        chances = torch.rand(1, generator=generator)
-        noise = torch.zeros_like(code) if likeliest else code
-        return first, CodeDraw(form, noise, chances, compared, likeliest)
-
     def _refined(
         self, request: Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]
     ) -> list[View | None]:
@@ -331,26 +284,12 @@ class SmartMask:
         none: list[View | None] = [None] * len(masks)
         if request.surface or refine == "none" or (refine == "free" and not free):
             return none
-        passes = [self._zoom_pass(request, *row) for row in zip(masks, generators, strict=True)]
+        passes = [self.passes.zoom(request, *row) for row in zip(masks, generators, strict=True)]
         wanted = next((row for row in passes if row is not None), None)
         if wanted is None:
             return none
         views = self._look(request, [row or wanted for row in passes])
         return [view if row is not None else None for view, row in zip(views, passes, strict=True)]
-
-    def _zoom_pass(self, request: Request, mask: np.ndarray, generator: torch.Generator) -> Pass | None:
-        sampling = self.config.sampling
-        box = Box.from_mask(mask)
-        if box is None:
-            return None
-        grown = round(sampling.refine_dilation * float(np.sqrt(mask.sum())))
-        extent = Box(box.x0 - grown, box.y0 - grown, box.x1 + grown, box.y1 + grown).clip(request.size)
-        window = window_round(extent, self.config.examples.window["scribble"], request.size)
-        if window.side > ZOOM_WORTHWHILE * max(request.size):
-            return None
-        seen = sample_coverage(mask, window, self.model.fine, supersample=2)
-        guide = dilate_cells(seen, sampling.refine_dilation) * inside_view(window, request.size, self.model.fine)
-        return Pass(window, "scribble", guide, *self._noise("scribble", sampling.temperature, generator))
 
     def _look(self, request: Request, passes: Sequence[Pass]) -> list[View]:
         """Sampled soft masks, one a pass.

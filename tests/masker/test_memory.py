@@ -216,7 +216,7 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
     box = Box(60, 50, 220, 200)
     for guide, sharp in ((Guidance.from_box(box, SIZE), True), (Guidance.from_blob(140, 125, 80, 75, SIZE), False)):
         request = model._request(scene, "ball", "a red ball", "", guide)
-        passes = [model._first_pass(request, guide, torch.Generator().manual_seed(1), True)]
+        passes = [model.passes.first(request, guide, torch.Generator().manual_seed(1), True)]
         view = model._look(request, passes)[0]
         assert (view.shown is not None) == sharp
         if view.shown is not None:
@@ -291,8 +291,8 @@ def test_a_blob_is_read_by_the_placement_prior(coded: Path, texts: TextBook, cor
     told = model._request(scene, *request)
     assert told.boxes is not None
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
-    first = [model._guidance(told, generator, True) for generator in generators]
-    others = [model._guidance(told, generator, False) for generator in generators]
+    first = [model.passes.guidance(told, generator, True) for generator in generators]
+    others = [model.passes.guidance(told, generator, False) for generator in generators]
     assert all(one is not None and one.kind == "box" for one in (*first, *others))
     assert len({Box.from_mask(one.map > 0.5) for one in first if one}) == 1
     assert len({Box.from_mask(one.map > 0.5) for one in others if one}) == 3
