@@ -24,6 +24,7 @@ from masker.shape_prior import ShapePrior
 SOLID_SIGMA, THIN_SIGMA = 1.2, 0.6  # cells of a remembered silhouette
 THIN_GAIN = 1.6  # a line one cell wide stays one cell wide
 FINE = 2  # a silhouette seen from elsewhere has so many cells for one, lest thin parts suffer
+FAR_FETCHED = 0.0025  # what comes to mind so much less readily than the first is another thing
 SHOWN_CELLS = 256  # along a view's side: what is recalled may be finer than what the networks draw
 
 
@@ -138,6 +139,7 @@ def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | Non
     elif drawn is None:
         shape = smoothed(shapes[0])
     else:
+        shapes = shapes[chances >= FAR_FETCHED * chances[0]]  # a lamp may overlap more, and is no bamboo
         number, homography = likeliest_shape(shapes, likely)
         shape = seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
     fit = None if likely is None else overlap_with_likely(shape, likely)
