@@ -27,8 +27,8 @@ def likely_map(chances: Tensor, shapes: Tensor, drawn: Tensor | None) -> Tensor:
         shapes: Their silhouettes in their boxes, in [0, 1], (K, S, S).
         drawn: What a network holds for likely in the same box, in [0, 1], (R, R); None = memory alone says.
     """
-    remembered = torch.einsum("k,kij->ij", chances, _resized(shapes))
-    return remembered if drawn is None else (remembered + _resized(drawn[None])[0]) / 2
+    remembered = torch.einsum("k,kij->ij", chances, resized(shapes))
+    return remembered if drawn is None else (remembered + resized(drawn[None])[0]) / 2
 
 
 def likeliest_shape(shapes: Tensor, likely: Tensor) -> tuple[int, Tensor]:
@@ -37,14 +37,14 @@ def likeliest_shape(shapes: Tensor, likely: Tensor) -> tuple[int, Tensor]:
     Returns:
         its number, and the homography (3, 3) that takes points of the box, -1 to 1, to points of the silhouette.
     """
-    coarse = _resized(shapes)
+    coarse = resized(shapes)
     chosen = int(soft_iou(coarse, likely).argmax())
     return chosen, _homography(coarse[chosen], likely)
 
 
 def overlap_with_likely(shape: Tensor, likely: Tensor) -> float:
     """Soft IoU of a silhouette (S, S) with a `likely_map`."""
-    return float(soft_iou(_resized(shape[None])[0], likely))
+    return float(soft_iou(resized(shape[None])[0], likely))
 
 
 def seen_through(homography: Tensor, shape: Tensor, cells: int) -> Tensor:
@@ -56,6 +56,11 @@ def soft_iou(shapes: Tensor, wanted: Tensor) -> Tensor:
     """Of maps (..., R, R) in [0, 1] with one (R, R)."""
     shared = (shapes * wanted).sum((-2, -1))
     return shared / (shapes.sum((-2, -1)) + wanted.sum() - shared).clamp_min(1e-6)
+
+
+def resized(maps: Tensor) -> Tensor:
+    """Maps (K, S, S) on `CELLS` cells a side."""
+    return F.interpolate(maps[:, None], size=(CELLS, CELLS), mode="bilinear", antialias=True, align_corners=False)[:, 0]
 
 
 def _homography(shape: Tensor, wanted: Tensor) -> Tensor:
@@ -91,8 +96,3 @@ def _plane(homography: Tensor, cells: int) -> Tensor:
 def _warped(shape: Tensor, plane: Tensor) -> Tensor:
     """A map (S, S) at points (cells, cells, 2); what touches the box's edge goes on beyond it."""
     return F.grid_sample(shape[None, None], plane[None], padding_mode="border", align_corners=False)[0, 0]
-
-
-def _resized(maps: Tensor) -> Tensor:
-    """Maps (K, S, S) on `CELLS` cells a side."""
-    return F.interpolate(maps[:, None], size=(CELLS, CELLS), mode="bilinear", antialias=True, align_corners=False)[:, 0]

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_opening, gaussian_filter
 from torch import Tensor
 
 from masker.layout_encoder import GuideFrame, cell_centers
-from masker.likeliest import likeliest_shape, likely_map, overlap_with_likely, seen_through
+from masker.likeliest import likeliest_shape, likely_map, overlap_with_likely, resized, seen_through
 from masker.memory import Cue, ShapeMemory
 from masker.model import Conditions, Kept, MaskModel
 from masker.shape_code import sampled_at
@@ -139,11 +139,30 @@ def _recalled(memory: ShapeMemory, cue: Cue, draw: CodeDraw, drawn: Tensor | Non
     elif drawn is None:
         shape = smoothed(shapes[0])
     else:
-        shapes = shapes[chances >= FAR_FETCHED * chances[0]]  # a lamp may overlap more, and is no bamboo
-        number, homography = likeliest_shape(shapes, likely)
-        shape = seen_through(homography, smoothed(shapes[number]), FINE * memory.config.side)
+        shape = _in_line(chances, shapes, likely)
     fit = None if likely is None else overlap_with_likely(shape, likely)
     return Recalled(shape, fit, in_view(shape, frame) if draw.form == "box" else None)
+
+
+def remembered_like(memory: ShapeMemory, cue: Cue, wanted: Tensor, count: int) -> Tensor:
+    """Of the silhouettes that come to mind, the one that overlaps most with a mask, brought in line with it.
+
+    Args:
+        memory, cue: What is recalled.
+        wanted: The mask in its box, in [0, 1], (H, W).
+        count: With how many it is compared.
+
+    Returns:
+        float32 (S, S) in [0, 1], in the same box.
+    """
+    return _in_line(*memory.readiest(cue, count), resized(wanted[None])[0])
+
+
+def _in_line(chances: Tensor, shapes: Tensor, likely: Tensor) -> Tensor:
+    """The likeliest of silhouettes (K, S, S), the readiest first, as its homography shows it."""
+    shapes = shapes[chances >= FAR_FETCHED * chances[0]]  # a lamp may overlap more, and is no bamboo
+    number, homography = likeliest_shape(shapes, likely)
+    return seen_through(homography, smoothed(shapes[number]), FINE * shapes.shape[-1])
 
 
 def framed(prior: ShapePrior, shapes: Tensor) -> Tensor:

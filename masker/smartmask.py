@@ -21,7 +21,7 @@ from masker.placement import PlacementInputs, PlacementPrior
 from masker.placing import LikelyBoxes, guide_box
 from masker.ranking import box_fit, confidence, habits, iou, ranked
 from masker.readout import read_mask, read_surface
-from masker.recall import with_codes
+from masker.recall import in_view, remembered_like, with_codes
 from masker.sampling import sample_masks
 from masker.stable_diffusion import clip_texts
 from masker.stage_config import MaskerConfig
@@ -37,6 +37,7 @@ from masker.weights import (
     load_tracer,
 )
 from masker.windows import (
+    Window,
     geometry_channels,
     inside_view,
     sample_cells,
@@ -48,7 +49,7 @@ from perception.boxes import Places
 from runtime.seeding import torch_generator
 from scene.candidates import MaskCandidate
 from scene.errors import ModelError
-from scene.geometry import Size
+from scene.geometry import Box, Size
 from scene.guidance import Guidance
 from scene.layers import LayeredScene
 from scene.seeds import StepSeed
@@ -212,11 +213,16 @@ class SmartMask:
         guide = first.guide(size, 1.0)
         if guide is None or self.memory is None:
             return None
-        window = window_round(guide_box(guide), config.window["box"], size)
+        cue, _, _ = self._cue(guide, label, embedding, size)
+        return LikelyBoxes.of_blob(blob, places, self.memory.center(cue), size, config)
+
+    def _cue(self, guide: Guidance, label: str, embedding: torch.Tensor, size: Size) -> tuple[Cue, Window, GuideFrame]:
+        """What shapes in a box are recalled by, the view round it, and the box's frame there."""
+        window = window_round(guide_box(guide), self.config.examples.window["box"], size)
         seen = torch.from_numpy(sample_coverage(guide.map, window, self.model.fine, supersample=2))
         geometry = torch.from_numpy(geometry_channels(window, size, self.codec.resolution))
-        cue = Cue.of(label, embedding, GuideFrame.of(seen[None, None]), geometry[None])
-        return LikelyBoxes.of_blob(blob, places, self.memory.center(cue), size, config)
+        frame = GuideFrame.of(seen[None, None])
+        return Cue.of(label, embedding, frame, geometry[None]), window, frame
 
     def _places(
         self, size: Size, layout: np.ndarray, labels: torch.Tensor, texts: dict[str, torch.Tensor]
@@ -237,7 +243,8 @@ class SmartMask:
             guides = [self.passes.guidance(request, *row) for row in zip(generators, likeliest, strict=True)]
             rows = zip(guides, generators, likeliest, strict=True)
             first = self._look(request, [self.passes.first(request, *row) for row in rows])
-            first = [self._traced(request, *row) for row in zip(guides, first, likeliest, strict=True)]
+            numbered = numbers if attempt == 0 else [None] * len(numbers)
+            first = [self._traced(request, *row) for row in zip(guides, first, numbered, strict=True)]
             masks = [self._read(view, request) for view in first]
             again = self._refined(request, masks, generators)
             for slot, number in enumerate(numbers):
@@ -265,15 +272,30 @@ class SmartMask:
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _traced(self, request: Request, guidance: Guidance | None, view: View, likeliest: bool) -> View:
-        """Under a scribble, what is read off it is shown first, and the others are compared with it."""
+    def _traced(self, request: Request, guidance: Guidance | None, view: View, number: int | None) -> View:
+        """Under a scribble, candidate 0 is what is read off it, candidate 1 the thing as it is remembered, brought in
+        line with that; the others, and all of them, are compared with it."""
         if self.tracer is None or guidance is None or guidance.kind != "scribble":
             return view
         window, soft = trace(self.tracer, guidance.map, guide_box(guidance), request.size)
-        if likeliest:
+        read = to_canvas(soft, window, request.size)
+        if number == 0:
             view = View(window, soft, None, None)
-        mask, read = self._read(view, request), to_canvas(soft, window, request.size)
-        return replace(view, likely=float(soft_iou(torch.from_numpy(mask).float(), torch.from_numpy(read))))
+        elif number == 1:
+            view = self._remembered_like(request, read > self.config.sampling.threshold) or view
+        mask = torch.from_numpy(self._read(view, request)).float()
+        return replace(view, likely=float(soft_iou(mask, torch.from_numpy(read))))
+
+    def _remembered_like(self, request: Request, mask: np.ndarray) -> View | None:
+        """The thing that was asked for as it is remembered, as like a mask (H, W) as it can be; None of surfaces."""
+        box = Box.from_mask(mask)
+        if box is None or self.memory is None or request.label in self.surfaces:
+            return None
+        guide = Guidance.from_box(box, request.size)
+        cue, window, frame = self._cue(guide, request.label, request.embedding, request.size)
+        held = torch.from_numpy(mask[box.y0 : box.y1, box.x0 : box.x1].astype(np.float32))
+        shown = in_view(remembered_like(self.memory, cue, held, self.config.sampling.recalled), frame)
+        return View(window, shown, shown, None)
 
     def _refined(
         self, request: Request, masks: Sequence[np.ndarray], generators: Sequence[torch.Generator]

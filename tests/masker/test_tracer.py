@@ -11,8 +11,9 @@ import torch
 from masker.config import TracerConfig
 from masker.guides import dilate_cells
 from masker.placing import guide_box
+from masker.remember import remember
 from masker.smartmask import SmartMask
-from masker.stage_config import TracerStageConfig
+from masker.stage_config import MemoryStageConfig, TracerStageConfig
 from masker.texts import TextBook
 from masker.tracer import DISCS, NUMBERS, ScribbleTracer, scribble_numbers, trace
 from masker.tracer_task import TracerTask
@@ -133,3 +134,24 @@ def test_under_a_scribble_what_is_read_off_it_comes_first(
         assert (first.mask & truth).sum() / (first.mask | truth).sum() > 0.85
     box = model.predict(scene, "ball", "a red ball", "", guidance=None, count=1, seed=StepSeed(7, 3))
     assert "likely" not in box[0].details
+
+
+def test_under_a_scribble_the_second_candidate_is_the_thing_as_remembered(
+    trained: Path, corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path
+) -> None:
+    codec, config = load_codec(codec_folder), masker_config(codec_folder, tracer=str(trained / "export"))
+    export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
+    remember(validate(MemoryStageConfig, {"masker": str(tmp_path), "objects": 12}, "test"), [corpus], tmp_path, texts)
+    for name in ("memory.yaml", "memory.json", "memory.safetensors"):
+        (tmp_path / name).write_bytes((tmp_path / "export" / name).read_bytes())
+    model, scene = SmartMask.from_pretrained(tmp_path, texts), corpus.scene(corpus.records("val")[0], 2)
+    truth, drawn = _scribble(0.09)
+    asked = {"guidance": Guidance.from_scribble(drawn), "count": 3, "seed": StepSeed(7, 3)}
+    remembered = {one.details["candidate"]: one for one in model.predict(scene, "ball", "a red ball", "", **asked)}
+    model.memory = None
+    drawn_alone = {one.details["candidate"]: one for one in model.predict(scene, "ball", "a red ball", "", **asked)}
+    assert all(np.array_equal(remembered[number].mask, drawn_alone[number].mask) for number in (0.0, 2.0))
+    ball = remembered[1.0]
+    assert not np.array_equal(ball.mask, drawn_alone[1.0].mask)
+    assert (ball.mask & truth).sum() / (ball.mask | truth).sum() > 0.7, "in line with what was drawn"
+    assert ball.details["likely"] <= remembered[0.0].details["likely"]
