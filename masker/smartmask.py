@@ -244,7 +244,12 @@ class SmartMask:
             rows = zip(guides, generators, likeliest, strict=True)
             first = self._look(request, [self.passes.first(request, *row) for row in rows])
             numbered = numbers if attempt == 0 else [None] * len(numbers)
-            first = [self._traced(request, *row) for row in zip(guides, first, numbered, strict=True)]
+            different = {id(guide): guide for guide in guides}  # all of them the same, unless they are loose
+            traced = {key: self._trace(request, guide) for key, guide in different.items()}
+            first = [
+                self._told_by_scribble(request, view, traced[id(guide)], number)
+                for guide, view, number in zip(guides, first, numbered, strict=True)
+            ]
             masks = [self._read(view, request) for view in first]
             again = self._refined(request, masks, generators)
             for slot, number in enumerate(numbers):
@@ -272,15 +277,21 @@ class SmartMask:
         facts = {**facts, "passes": 1.0 if first_mask is None else 2.0}
         return MaskCandidate(mask, float(np.prod(list(quality.values()))), {**quality, **facts})
 
-    def _traced(self, request: Request, guidance: Guidance | None, view: View, number: int | None) -> View:
+    def _trace(self, request: Request, guidance: Guidance | None) -> View | None:
+        """What is read off a scribble; None of other guides, and without a tracer."""
+        if self.tracer is None or guidance is None or guidance.kind != "scribble":
+            return None
+        window, soft = trace(self.tracer, guidance.map, guide_box(guidance), request.size)
+        return View(window, soft, None, None)
+
+    def _told_by_scribble(self, request: Request, view: View, traced: View | None, number: int | None) -> View:
         """Under a scribble, candidate 0 is what is read off it, candidate 1 the thing as it is remembered, brought in
         line with that; the others, and all of them, are compared with it."""
-        if self.tracer is None or guidance is None or guidance.kind != "scribble":
+        if traced is None:
             return view
-        window, soft = trace(self.tracer, guidance.map, guide_box(guidance), request.size)
-        read = to_canvas(soft, window, request.size)
+        read = to_canvas(traced.soft, traced.window, request.size)
         if number == 0:
-            view = View(window, soft, None, None)
+            view = traced
         elif number == 1:
             view = self._remembered_like(request, read > self.config.sampling.threshold) or view
         mask = torch.from_numpy(self._read(view, request)).float()
