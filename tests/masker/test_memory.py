@@ -22,7 +22,7 @@ from masker.remember import remember
 from masker.smartmask import SmartMask
 from masker.stage_config import MemoryStageConfig
 from masker.texts import TextBook
-from masker.weights import build_model, export_masker, load_codec, load_memory
+from masker.weights import MEMORY_FILES, build_model, export_masker, load_codec, load_memory
 from masker.windows import geometry_channels, sample_coverage, window_round
 from runtime.config import validate
 from scene.corpus.store import Corpus
@@ -38,7 +38,6 @@ from .test_shape_code import CODED
 WIDE, TALL = (0.0, -1.0), (-1.0, 0.0)  # log half-sides
 WHOLE = (False, False, False, False)
 LABELS = ("ball", "post")
-MEMORY_PARTS = ("memory.yaml", "memory.json", "memory.safetensors")
 
 
 def _memory(shapes: list[np.ndarray] | None = None, **config: float) -> ShapeMemory:
@@ -169,7 +168,7 @@ def coded(corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path) -
     export_masker(model, codec, config, [corpus], out)
     stage = validate(MemoryStageConfig, {"masker": str(out), "objects": 20}, "test")
     remember(stage, [corpus], out / "made", texts)
-    for name in MEMORY_PARTS:
+    for name in MEMORY_FILES:
         (out / name).write_bytes((out / "made" / "export" / name).read_bytes())
     return out
 
@@ -209,7 +208,7 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
     config = masker_config(codec_folder, shape_prior=None)
     export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
     remember(validate(MemoryStageConfig, {"masker": str(tmp_path), "objects": 12}, "test"), [corpus], tmp_path, texts)
-    for name in MEMORY_PARTS:
+    for name in MEMORY_FILES:
         (tmp_path / name).write_bytes((tmp_path / "export" / name).read_bytes())
     model, scene = SmartMask.from_pretrained(tmp_path, texts), corpus.scene(corpus.records("val")[0], 2)
     assert model.memory is not None
@@ -230,7 +229,7 @@ def test_a_masker_without_codes_shows_what_it_recalls_under_boxes_only(
 
 
 def test_a_spoilt_memory_is_refused(coded: Path, tmp_path: Path) -> None:
-    for name in MEMORY_PARTS:
+    for name in MEMORY_FILES:
         (tmp_path / name).write_bytes((coded / name).read_bytes())
     (tmp_path / "memory.safetensors").write_bytes((coded / "codec.safetensors").read_bytes())
     with pytest.raises(UserError, match="holds no remembered shapes"):

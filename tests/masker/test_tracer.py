@@ -17,7 +17,7 @@ from masker.stage_config import MemoryStageConfig, TracerStageConfig
 from masker.texts import TextBook
 from masker.tracer import DISCS, NUMBERS, ScribbleTracer, scribble_numbers, trace
 from masker.tracer_task import TracerTask
-from masker.weights import build_model, export_masker, load_codec, load_tracer
+from masker.weights import MEMORY_FILES, build_model, export_masker, load_codec, load_tracer
 from masker.windows import to_canvas
 from runtime.config import validate
 from runtime.training import fit
@@ -114,12 +114,17 @@ def test_a_spoilt_tracer_is_refused(trained: Path, tmp_path: Path) -> None:
         load_tracer(tmp_path)
 
 
+def _export(trained: Path, corpus: Corpus, codec_folder: Path, out: Path) -> None:
+    """A masker folder, untrained but for its tracer."""
+    codec, config = load_codec(codec_folder), masker_config(codec_folder, tracer=str(trained / "export"))
+    export_masker(build_model(config, codec), codec, config, [corpus], out)
+
+
 @pytest.mark.parametrize("tightness", [1.0, 0.6])
 def test_under_a_scribble_what_is_read_off_it_comes_first(
     trained: Path, corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path, tightness: float
 ) -> None:
-    codec, config = load_codec(codec_folder), masker_config(codec_folder, tracer=str(trained / "export"))
-    export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
+    _export(trained, corpus, codec_folder, tmp_path)
     model, scene = SmartMask.from_pretrained(tmp_path, texts), corpus.scene(corpus.records("val")[0], 2)
     assert model.tracer is not None, "an export takes its tracer along"
     truth, drawn = _scribble(0.09)
@@ -139,10 +144,9 @@ def test_under_a_scribble_what_is_read_off_it_comes_first(
 def test_under_a_scribble_the_second_candidate_is_the_thing_as_remembered(
     trained: Path, corpus: Corpus, codec_folder: Path, texts: TextBook, tmp_path: Path
 ) -> None:
-    codec, config = load_codec(codec_folder), masker_config(codec_folder, tracer=str(trained / "export"))
-    export_masker(build_model(config, codec), codec, config, [corpus], tmp_path)
+    _export(trained, corpus, codec_folder, tmp_path)
     remember(validate(MemoryStageConfig, {"masker": str(tmp_path), "objects": 12}, "test"), [corpus], tmp_path, texts)
-    for name in ("memory.yaml", "memory.json", "memory.safetensors"):
+    for name in MEMORY_FILES:
         (tmp_path / name).write_bytes((tmp_path / "export" / name).read_bytes())
     model, scene = SmartMask.from_pretrained(tmp_path, texts), corpus.scene(corpus.records("val")[0], 2)
     truth, drawn = _scribble(0.09)
